@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 PINS := pyproject.toml constraints.txt
 
 # MNIST for the tests and benchmarks that want it, where the reference folder lies beside the checkout.
-DATA := $(if $(wildcard ../shared/data),QUASISTATIC_DATA=$(abspath ../shared/data))
+DATA := $(if $(wildcard ../shared/data),QUASISTATIC_DATA="$(CURDIR)/../shared/data")
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-slow check bench docs clean
