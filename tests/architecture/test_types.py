@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PLANTED = '''"""One wrong line; the imports must be found, or all their types are unknown and nothing is checked."""
+PLANTED = '''"""One wrong line; imports must be found, or their types are unknown and nothing is checked."""
 
 import equinox as eqx
 import jax
