@@ -1,0 +1,9 @@
+"""Markov kernels that report heat."""
+
+from quasistatic.kernels.base import AbstractKernel as AbstractKernel
+from quasistatic.kernels.base import KernelState as KernelState
+from quasistatic.kernels.gibbs import BlockGibbs as BlockGibbs
+from quasistatic.kernels.gibbs import Gibbs as Gibbs
+from quasistatic.kernels.gibbs import SiteGibbs as SiteGibbs
+from quasistatic.kernels.langevin import Langevin as Langevin
+from quasistatic.kernels.metropolis import MALA as MALA

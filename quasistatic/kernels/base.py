@@ -1,0 +1,93 @@
+"""Kernels: moves of one walker that report their heat.
+
+A kernel leaves (or approximates) `p(x) ~ exp(-u(x))`. For every move it reports
+
+    heat = log K(x' -> x) - log K(x -> x') ,
+
+the log ratio of reverse to forward path probability, summed over the elementary moves of the step. The books then
+close as `du = work + heat + shadow work`. Kernels in detailed balance have `heat = du`, exactly.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from quasistatic._types import IntScalarLike, Key, Sample, Scalar
+from quasistatic.energies.base import AbstractEnergy
+from quasistatic.energies.potential import Potential
+
+Info = dict[str, Float[Array, ""]]
+"""What a step tells humans: `flip_rate` (changed units per sweep) or `accept_rate`, where they exist."""
+
+
+class KernelState(eqx.Module):
+    """One walker as a kernel sees it.
+
+    Args:
+        x: position.
+        u: reduced potential at `x`, nats.
+        cache: what the next step needs and was computed with `u` (gradient, pre-activations, local fields).
+    """
+
+    x: Sample
+    u: Scalar
+    cache: Any
+
+
+class AbstractKernel(eqx.Module):
+    """Markov kernel on one walker; batches are made with `jax.vmap`.
+
+    A complete member (heat-bath refresh from a law that is sampled exactly, so `heat = du`):
+
+    ```python
+    >>> import jax.numpy as jnp
+    >>> from quasistatic.kernels import AbstractKernel, KernelState
+    >>> class Refresh(AbstractKernel):
+    ...     def init(self, potential, x, context=None):
+    ...         return KernelState(x, potential(x, context), None)
+    ...     def step(self, key, after, state, controls, context=None):
+    ...         x = after.energy.sample_exact(key, after.beta, 1)[0]
+    ...         new = self.init(after, x, context)
+    ...         return new, new.u - state.u, {}
+
+    ```
+    """
+
+    @property
+    def moves_with_switch(self) -> bool:
+        """Whether a step also carries out the switch to `after` (see `Langevin`)."""
+        return False
+
+    @abc.abstractmethod
+    def init(self, potential: Potential, x: Sample, context: Any = None) -> KernelState:
+        """State of a walker at `x` under `potential`; also what a switch of the model evaluates."""
+
+    @abc.abstractmethod
+    def step(
+        self, key: Key, after: Potential, state: KernelState, controls: Any, context: Any = None
+    ) -> tuple[KernelState, Scalar, Info]:
+        """`controls.n_sweeps` sweeps.
+
+        Args:
+            key: random key of this walker and step.
+            after: potential of the new state, and of every move but the first forward one of a fused step.
+            state: the walker; its cache holds what the forward move needs, under the potential it was made for.
+            controls: `Controls` (sweeps, step size).
+            context: per-walker inputs or clamps of the energy.
+
+        Returns:
+            New state under `after`; heat in nats; info.
+        """
+
+    def check(self, energy: AbstractEnergy) -> None:
+        """Raises `InputError` when the kernel cannot move this energy. Default: accepts all."""
+        del energy
+
+
+def repeat(n: IntScalarLike, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`carry = body(i, carry)` for `i < n`, where `n` may be traced."""
+    return jax.lax.fori_loop(0, n, body, carry)

@@ -1,0 +1,8 @@
+"""Books: switch, relax, accounts, ensembles, free-energy estimators."""
+
+from quasistatic.thermo.account import Account as Account
+from quasistatic.thermo.controls import Controls as Controls
+from quasistatic.thermo.ensemble import Ensemble as Ensemble
+from quasistatic.thermo.process import advance as advance
+from quasistatic.thermo.process import relax as relax
+from quasistatic.thermo.process import switch as switch
