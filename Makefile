@@ -41,7 +41,7 @@ bench: .venv/dev.stamp
 	$(DATA) $(BIN)/python -m benchmarks
 
 docs: .venv/docs.stamp
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf .venv site .pytest_cache .ruff_cache .hypothesis
