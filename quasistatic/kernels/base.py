@@ -83,6 +83,11 @@ class AbstractKernel(eqx.Module):
             New state under `after`; heat in nats; info.
         """
 
+    def shared(self, cache: Any) -> Any:
+        """The part of the cache that `energy.weighted_gradient` can reuse. Default: nothing."""
+        del cache
+        return None
+
     def check(self, energy: AbstractEnergy) -> None:
         """Raises `InputError` when the kernel cannot move this energy. Default: accepts all."""
         del energy

@@ -54,9 +54,14 @@ class BlockGibbs(AbstractKernel):
         new = KernelState(v, u, inputs)
         return new, u - state.u, {"flip_rate": flips / jnp.maximum(controls.n_sweeps, 1)}
 
+    def shared(self, cache: Any) -> Any:
+        return cache
+
     def check(self, energy: AbstractEnergy) -> None:
         if not isinstance(energy, RBM):
-            raise InputError(f"block Gibbs moves RBMs, got {type(energy).__name__}; use Gibbs, Langevin or MALA")
+            raise InputError(
+                f"block Gibbs moves RBMs, got {type(energy).__name__}; use Gibbs, Langevin or MALA"
+            )
 
 
 class Gibbs(AbstractKernel):
@@ -135,7 +140,9 @@ class Gibbs(AbstractKernel):
 
     def check(self, energy: AbstractEnergy) -> None:
         if not isinstance(energy, Pairwise):
-            raise InputError(f"this Gibbs kernel moves pairwise models, got {type(energy).__name__}; use SiteGibbs")
+            raise InputError(
+                f"this Gibbs kernel moves pairwise models, got {type(energy).__name__}; use SiteGibbs"
+            )
         if self.colours is not None:
             colours = np.asarray(self.colours)
             edges = np.asarray(energy.edges)

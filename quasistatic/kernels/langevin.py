@@ -34,7 +34,9 @@ def log_forward(
     return -jnp.sum((y - x + step_size * gradient) ** 2) / (4 * step_size)
 
 
-def propose(key: Key, x: Float[Array, "*d"], gradient: Float[Array, "*d"], step_size: ScalarLike) -> Float[Array, "*d"]:
+def propose(
+    key: Key, x: Float[Array, "*d"], gradient: Float[Array, "*d"], step_size: ScalarLike
+) -> Float[Array, "*d"]:
     """`x - h g + sqrt(2h) xi` (noise variance `2h`: anything else samples another temperature)."""
     noise = jax.random.normal(key, jnp.shape(x), x.dtype)
     return x - step_size * gradient + jnp.sqrt(2 * step_size) * noise
@@ -73,7 +75,15 @@ class Langevin(AbstractKernel):
         return state, heat, {}
 
     def check(self, energy: AbstractEnergy) -> None:
-        if getattr(energy, "levels", None) is not None or hasattr(energy, "units") or hasattr(energy, "visible"):
-            raise InputError(f"Langevin kernels move continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs")
-        if isinstance(energy, UniformBox) or (isinstance(energy, Interpolated) and isinstance(energy.base, UniformBox)):
+        if (
+            getattr(energy, "levels", None) is not None
+            or hasattr(energy, "units")
+            or hasattr(energy, "visible")
+        ):
+            raise InputError(
+                f"Langevin kernels move continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs"
+            )
+        if isinstance(energy, UniformBox) or (
+            isinstance(energy, Interpolated) and isinstance(energy.base, UniformBox)
+        ):
             raise InputError("unadjusted Langevin walkers leave a box; use MALA with a uniform base")

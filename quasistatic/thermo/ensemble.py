@@ -18,7 +18,7 @@ from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel, KernelState
 from quasistatic.thermo.account import Account
-from quasistatic.thermo.resampling import ancestors
+from quasistatic.thermo.resampling import ResampleMethod, ancestors
 
 
 class Ensemble(eqx.Module):
@@ -67,7 +67,9 @@ class Ensemble(eqx.Module):
         """
         n = len(x)
         if n_groups < 1 or n % n_groups:
-            raise InputError(f"{n} walkers cannot be split into {n_groups} equal groups; choose a multiple of {n_groups}")
+            raise InputError(
+                f"{n} walkers cannot be split into {n_groups} equal groups; choose a multiple of {n_groups}"
+            )
         state = _vmap_init(kernel, potential, x, context)
         zeros = TwoFloat.zeros((n_groups,), state.u.dtype)
         offset = zeros if log_z is None else zeros.add(jnp.broadcast_to(log_z, (n_groups,)))
@@ -136,7 +138,7 @@ class Ensemble(eqx.Module):
         """Walkers put at `x`: their old books are closed, new ones opened, and no free energy is known any more."""
         return Ensemble.open(kernel, potential, x, n_groups=self.n_groups, context=self.context)
 
-    def resampled(self, key: Key, *, below: float, method: str = "systematic") -> tuple["Ensemble", Array]:
+    def resampled(self, key: Key, *, below: float, method: ResampleMethod = "systematic") -> tuple["Ensemble", Array]:
         """Resamples every group whose ESS fraction is below a threshold.
 
         `x`, `u`, cache, context and account move together; the group's log mean weight goes to `log_z` before its weights
@@ -157,12 +159,16 @@ class Ensemble(eqx.Module):
             chosen = chosen.reshape(-1)
             account = self.account.permuted(chosen)
             keep = jnp.repeat(~is_due, m)
-            cleared = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), account.log_weight)
+            cleared = jax.tree.map(
+                lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), account.log_weight
+            )
             account = eqx.tree_at(lambda a: a.log_weight, account, cleared)
             gained = jnp.where(is_due, log_mean_exp(log_weight, axis=1), 0.0)
             walkers = (self.x, self.u, self.cache, self.context)
             x, u, cache, context = jax.tree.map(lambda leaf: leaf[chosen], walkers)
-            return Ensemble(x, u, cache, context, account, self.log_z.add(gained), self.anchored, self.n_groups)
+            return Ensemble(
+                x, u, cache, context, account, self.log_z.add(gained), self.anchored, self.n_groups
+            )
 
         return jax.lax.cond(jnp.any(is_due), resample, lambda _: self, None), jnp.sum(is_due)
 

@@ -1,0 +1,7 @@
+"""Regulators: resampling, restarts, schedules."""
+
+from quasistatic.regulators.base import AbstractRegulator as AbstractRegulator
+from quasistatic.regulators.base import Reading as Reading
+from quasistatic.regulators.resample import Resample as Resample
+from quasistatic.regulators.restart import Restart as Restart
+from quasistatic.regulators.scheduled import Scheduled as Scheduled

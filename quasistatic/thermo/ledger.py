@@ -1,0 +1,133 @@
+"""Ledger: what a population has received over a whole run, as means over walkers.
+
+Work, heat and shadow work are *unweighted* means per update, booked before any resampling and summed in two-float
+arithmetic. Their sum minus the free-energy change is the excess work. Averages of rates cover the updates since the last
+reading; `lowest_cess` and `group_variance` watch whether the groups can still carry a free energy.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from quasistatic._numerics import TwoFloat
+from quasistatic._types import IntScalarLike, Scalar
+from quasistatic.kernels.base import Info
+from quasistatic.thermo.account import Account
+from quasistatic.thermo.ensemble import Ensemble
+
+RATES = ("flip_rate", "accept_rate")
+"""Entries of a kernel's info that are averaged between readings."""
+
+
+class Ledger(eqx.Module):
+    """Run totals of one population.
+
+    Args:
+        work: mean work per walker, summed over updates, nats.
+        heat: likewise, heat.
+        shadow_work: likewise, shadow work.
+        last_work: mean work of the last update, nats.
+        n_resampled: resampling events (groups) so far.
+        n_updates: updates since the last reading.
+        flip_rate: sum of flip rates since the last reading.
+        accept_rate: sum of acceptance rates since the last reading.
+        n_frozen: consecutive updates in which no unit of any walker changed.
+        lowest_cess: smallest conditional ESS of a group at one update, in walkers, since the books were opened.
+    """
+
+    work: TwoFloat
+    heat: TwoFloat
+    shadow_work: TwoFloat
+    last_work: Scalar
+    n_resampled: Int[Array, ""]
+    n_updates: Int[Array, ""]
+    flip_rate: Scalar
+    accept_rate: Scalar
+    n_frozen: Int[Array, ""]
+    lowest_cess: Scalar
+
+    @classmethod
+    def open(cls, ensemble: Ensemble) -> "Ledger":
+        """Totals that start from the books of an ensemble (work of its bridge included)."""
+        dtype = ensemble.u.dtype
+        empty = TwoFloat.zeros((), dtype)
+        zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+        account = ensemble.account
+        totals = [empty.add(jnp.mean(part.value)) for part in (account.work, account.heat, account.shadow_work)]
+        m = ensemble.n_walkers // ensemble.n_groups
+        return cls(*totals, zero, none, none, zero, zero, none, jnp.asarray(m, dtype))
+
+    def close(self, before: Ensemble, after: Ensemble, info: Info) -> "Ledger":
+        """Books one update of the population.
+
+        Args:
+            before: the population before switch and relaxation.
+            after: the same walkers, in the same order, after them.
+            info: the kernel's info, averaged over walkers.
+        """
+        work, heat, shadow = _received(before.account, after.account)
+        cess = conditional_ess(before, work + shadow)
+        mean_work = jnp.mean(work)
+        flip_rate = info.get("flip_rate", jnp.zeros_like(mean_work))
+        is_frozen = flip_rate == 0 if "flip_rate" in info else jnp.zeros((), bool)
+        return Ledger(
+            self.work.add(mean_work),
+            self.heat.add(jnp.mean(heat)),
+            self.shadow_work.add(jnp.mean(shadow)),
+            mean_work,
+            self.n_resampled,
+            self.n_updates + 1,
+            self.flip_rate + flip_rate,
+            self.accept_rate + info.get("accept_rate", jnp.zeros_like(mean_work)),
+            jnp.where(is_frozen, self.n_frozen + 1, 0),
+            jnp.minimum(self.lowest_cess, jnp.mean(cess)),
+        )
+
+    def settle(self, before: Ensemble, after: Ensemble) -> "Ledger":
+        """Books a switch without relaxation (at the end of a chunk)."""
+        work, _, _ = _received(before.account, after.account)
+        cess = conditional_ess(before, work)
+        return eqx.tree_at(
+            lambda led: (led.work, led.lowest_cess),
+            self,
+            (self.work.add(jnp.mean(work)), jnp.minimum(self.lowest_cess, jnp.mean(cess))),
+        )
+
+    def resampled(self, n: IntScalarLike) -> "Ledger":
+        """Counts resampled groups."""
+        return eqx.tree_at(lambda led: led.n_resampled, self, self.n_resampled + jnp.asarray(n, jnp.int32))
+
+    def opened(self) -> "Ledger":
+        """Starts a new reading interval."""
+        fresh = (jnp.zeros_like(self.n_updates), jnp.zeros_like(self.flip_rate), jnp.zeros_like(self.accept_rate))
+        return eqx.tree_at(lambda led: (led.n_updates, led.flip_rate, led.accept_rate), self, fresh)
+
+    def rate(self, name: str) -> Scalar:
+        """Mean of `flip_rate` or `accept_rate` since the last reading (of the kernels that report it)."""
+        total = self.flip_rate if name == "flip_rate" else self.accept_rate
+        return total / jnp.maximum(self.n_updates, 1)
+
+
+def conditional_ess(before: Ensemble, dissipated: Float[Array, " n"]) -> Float[Array, " n_groups"]:
+    """Walkers of each group that effectively carry one update, `m (sum w e^a)^2 / (sum w e^(2a))` with `a = -dissipated`.
+
+    Args:
+        before: the ensemble before the update (its normalised weights are `w`).
+        dissipated: work plus shadow work of the update, nats.
+    """
+    log_w = before.by_group(before.log_weight())
+    a = before.by_group(-dissipated)
+    w = jnp.exp(log_w - jnp.max(log_w, axis=1, keepdims=True))
+    w = w / jnp.sum(w, axis=1, keepdims=True)
+    e = jnp.exp(a - jnp.max(jnp.where(w > 0, a, -jnp.inf), axis=1, keepdims=True))
+    return a.shape[1] * jnp.sum(w * e, axis=1) ** 2 / jnp.sum(w * e**2, axis=1)
+
+
+def _received(before: Account, after: Account) -> tuple[Float[Array, " n"], ...]:
+    """Work, heat and shadow work per walker between two states of the same books, without cancellation."""
+
+    def difference(a: TwoFloat, b: TwoFloat) -> Float[Array, " n"]:
+        return (b.hi - a.hi) + (b.lo - a.lo)
+
+    pairs = ((before.work, after.work), (before.heat, after.heat), (before.shadow_work, after.shadow_work))
+    return tuple(difference(a, b) for a, b in pairs)

@@ -1,0 +1,214 @@
+"""Trainer: a learning rule, a kernel, regulators and an optimiser, put together once.
+
+Contrastive divergence, persistent chains, short runs and Jarzynski-corrected training are the same trainer with different
+regulators; the constructors at the end carry the names people look for.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from quasistatic._keys import named
+from quasistatic._types import Key
+from quasistatic.energies.base import AbstractEnergy, AbstractTractable
+from quasistatic.energies.potential import Potential
+from quasistatic.errors import InputError
+from quasistatic.kernels.base import AbstractKernel
+from quasistatic.regulators import AbstractRegulator, Resample, Restart
+from quasistatic.rules import AbstractRule, MaximumLikelihood
+from quasistatic.thermo.bridge import open_at_law
+from quasistatic.thermo.controls import Controls
+from quasistatic.thermo.ensemble import Ensemble
+from quasistatic.thermo.ledger import Ledger
+from quasistatic.train.state import TrainState
+
+
+class Trainer(eqx.Module):
+    """Everything about a training run that does not evolve.
+
+    Args:
+        kernel: Markov kernel of both populations.
+        rule: learning rule.
+        optimiser: Optax transformation; it *descends* the rule's gradient.
+        regulators: applied in order before each update.
+        controls: initial controls.
+        n_walkers: walkers of the driver.
+        n_groups: groups of the driver (weights and resampling act inside a group).
+        batch_size: data rows per update, 0 for all.
+        auditor_groups: independent groups of the auditor; at least 16 for a standard error, 0 for no auditor.
+        auditor_walkers: walkers per auditor group.
+        auditor_below: ESS fraction below which an auditor group resamples.
+        ema: decay of the parameter average, 0 for none.
+        law: law with known Z from which walkers start; default: the model itself when tractable, else `model.base()`.
+        n_bridge: annealing steps from that law to the initial model.
+        frozen_after: updates without a single flip after which the run is declared frozen.
+    """
+
+    kernel: AbstractKernel
+    rule: AbstractRule
+    optimiser: optax.GradientTransformation = eqx.field(static=True)
+    regulators: tuple[AbstractRegulator, ...] = ()
+    controls: Controls = eqx.field(default_factory=Controls.of)
+    n_walkers: int = eqx.field(static=True, default=512)
+    n_groups: int = eqx.field(static=True, default=1)
+    batch_size: int = eqx.field(static=True, default=0)
+    auditor_groups: int = eqx.field(static=True, default=16)
+    auditor_walkers: int = eqx.field(static=True, default=64)
+    auditor_below: float = eqx.field(static=True, default=0.5)
+    ema: float = eqx.field(static=True, default=0.0)
+    law: AbstractTractable | None = None
+    n_bridge: int = eqx.field(static=True, default=0)
+    frozen_after: int = eqx.field(static=True, default=200)
+
+    def __check_init__(self):
+        for name in ("n_walkers", "n_groups", "frozen_after"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("batch_size", "auditor_groups", "auditor_walkers", "n_bridge"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema is a decay in [0, 1), got {self.ema}")
+
+    @property
+    def has_auditor(self) -> bool:
+        return self.auditor_groups > 0 and self.auditor_walkers > 0
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the gradient uses the driver's weights."""
+        return isinstance(self.rule, MaximumLikelihood) and self.rule.weighted
+
+    def starting_law(self, model: AbstractEnergy) -> AbstractTractable:
+        """Law with known Z at which the books are opened. Raises: InputError when there is none."""
+        if self.law is not None:
+            return self.law
+        if isinstance(model, AbstractTractable):
+            return model
+        base = getattr(model, "base", None)
+        if base is None:
+            raise InputError(
+                f"{type(model).__name__} has no law with known Z to start from; give law = Gaussian(...) or UniformBox(...) and "
+                "a bridge (n_bridge of 100 or more)"
+            )
+        return base()
+
+    def init(self, key: Key, model: AbstractEnergy) -> TrainState:
+        """State before the first update.
+
+        Args:
+            key: run key; every random number of the run derives from it.
+            model: initial parameters.
+
+        Raises:
+            InputError: kernel, rule and energy do not fit, or there is no law to start from.
+        """
+        self.kernel.check(model)
+        self.rule.check(model)
+        law = self.starting_law(model)
+        opened = eqx.filter_jit(_open_populations)(self, key, model, law)
+        ensemble, auditor = opened
+        trained = eqx.filter(model, eqx.is_inexact_array)
+        return TrainState(
+            model=model,
+            averaged=model if self.ema else None,
+            opt_state=self.optimiser.init(trained),
+            rule_state=self.rule.init(model),
+            regulator_states=tuple(regulator.init() for regulator in self.regulators),
+            ensemble=ensemble,
+            auditor=auditor,
+            controls=self.controls,
+            ledger=Ledger.open(ensemble),
+            auditor_ledger=Ledger.open(auditor) if auditor is not None else None,
+            key=jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key,
+            step=jnp.zeros((), jnp.int32),
+            gradient_norm=jnp.zeros((), ensemble.u.dtype),
+            result=jnp.zeros((), jnp.int32),
+        )
+
+
+def _open_populations(
+    trainer: Trainer, key: Key, model: AbstractEnergy, law: AbstractTractable
+) -> tuple[Ensemble, Ensemble | None]:
+    potential = Potential(model, trainer.controls.beta)
+
+    def opened(purpose: str, n_walkers: int, n_groups: int) -> Ensemble:
+        return open_at_law(
+            named(key, purpose), trainer.kernel, potential, law, n_walkers=n_walkers, n_groups=n_groups,
+            n_bridge=trainer.n_bridge, controls=trainer.controls,
+        )
+
+    driver = opened("driver", trainer.n_walkers, trainer.n_groups)
+    if not trainer.has_auditor:
+        return driver, None
+    return driver, opened("auditor", trainer.auditor_groups * trainer.auditor_walkers, trainer.auditor_groups)
+
+
+def pcd(kernel: AbstractKernel, optimiser: optax.GradientTransformation, *, k: int = 1, centred: bool = False, **options: Any) -> Trainer:
+    """Persistent contrastive divergence: persistent walkers, uniform weights, `k` sweeps (Tieleman 2008).
+
+    Args:
+        kernel: Markov kernel.
+        optimiser: Optax transformation.
+        k: sweeps per update.
+        centred: centred gradient (RBM).
+        options: further fields of `Trainer`.
+    """
+    return _trainer(kernel, optimiser, MaximumLikelihood(centred=centred), (), k, options)
+
+
+def cd(kernel: AbstractKernel, optimiser: optax.GradientTransformation, *, k: int = 1, centred: bool = False, **options: Any) -> Trainer:
+    """Contrastive divergence: walkers restarted from the batch at every update (Hinton 2002). Arguments as `pcd`."""
+    return _trainer(kernel, optimiser, MaximumLikelihood(centred=centred), (Restart("data"),), k, options)
+
+
+def short_run(
+    kernel: AbstractKernel, optimiser: optax.GradientTransformation, energy: AbstractEnergy, *, k: int = 10, centred: bool = False,
+    **options: Any,
+) -> Trainer:
+    """Short-run training: walkers restarted from noise at every update (Nijkamp et al. 2019; Agoritsas et al. 2023).
+
+    Args:
+        kernel: Markov kernel.
+        optimiser: Optax transformation.
+        energy: model, for its noise (uniform over its states, standard normal without states).
+        k: sweeps from the noise.
+        centred: centred gradient (RBM).
+        options: further fields of `Trainer`.
+    """
+    return _trainer(kernel, optimiser, MaximumLikelihood(centred=centred), (Restart.noise(energy),), k, options)
+
+
+def jarzynski(
+    kernel: AbstractKernel, optimiser: optax.GradientTransformation, *, k: int = 1, centred: bool = False,
+    resample_below: float = 0.5, resample_method: Any = "systematic", **options: Any,
+) -> Trainer:
+    """Jarzynski-corrected training: persistent walkers with account weights, resampled when they degenerate.
+
+    Args:
+        kernel: Markov kernel.
+        optimiser: Optax transformation.
+        k: sweeps per update.
+        centred: centred gradient (RBM).
+        resample_below: ESS fraction that triggers resampling.
+        resample_method: resampling method.
+        options: further fields of `Trainer`.
+
+    Reference:
+        Carbone, Hua, Coste and Vanden-Eijnden 2023, algorithm 1 (arXiv 2305.19414).
+    """
+    rule = MaximumLikelihood(weighted=True, centred=centred)
+    return _trainer(kernel, optimiser, rule, (Resample(resample_below, resample_method),), k, options)
+
+
+def _trainer(kernel, optimiser, rule, regulators, k, options) -> Trainer:
+    if k < 1:
+        raise InputError(f"k is a number of sweeps of at least 1, got {k}")
+    controls = options.pop("controls", None) or Controls.of(n_sweeps=k, step_size=options.pop("step_size", 0.01))
+    controls = eqx.tree_at(lambda c: c.n_sweeps, controls, jnp.asarray(k, jnp.int32))
+    more = tuple(options.pop("regulators", ()))
+    rule = options.pop("rule", rule)
+    return Trainer(kernel, rule, optimiser, regulators + more, controls, **options)
