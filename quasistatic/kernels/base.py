@@ -25,16 +25,16 @@ Info = dict[str, Float[Array, ""]]
 
 
 class KernelState(eqx.Module):
-    """One walker as a kernel sees it.
+    """One walker as a kernel sees it; an ensemble holds many at once, walkers first.
 
     Args:
         x: position.
-        u: reduced potential at `x`, nats.
+        u: reduced potential at `x`, nats; shape `()` for one walker.
         cache: what the next step needs and was computed with `u` (gradient, pre-activations, local fields).
     """
 
     x: Sample
-    u: Scalar
+    u: Float[Array, "*walkers"]
     cache: Any
 
 
@@ -61,6 +61,11 @@ class AbstractKernel(eqx.Module):
     def moves_with_switch(self) -> bool:
         """Whether a step also carries out the switch to `after` (see `Langevin`)."""
         return False
+
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """Entries of the info that `step` returns: `"flip_rate"`, `"accept_rate"` or none."""
+        return ()
 
     @abc.abstractmethod
     def init(self, potential: Potential, x: Sample, context: Any = None) -> KernelState:

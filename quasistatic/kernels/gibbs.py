@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from quasistatic._random import bernoulli_logits
+from quasistatic._random import bernoulli_logits, fold, uniform
 from quasistatic._types import Key, Scalar
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.pairwise import Pairwise
@@ -29,6 +29,10 @@ class BlockGibbs(AbstractKernel):
     them, and the gradient reuses those of the last sweep.
     """
 
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return ("flip_rate",)
+
     def init(self, potential: Potential, x: Float[Array, " n_visible"], context: Any = None) -> KernelState:
         del context
         rbm: Any = potential.energy
@@ -43,9 +47,8 @@ class BlockGibbs(AbstractKernel):
 
         def sweep(i, carry):
             v, inputs, flips = carry
-            key_hidden, key_visible = jax.random.split(jax.random.fold_in(key, i))
-            h = rbm.hidden.sample(key_hidden, rbm.hidden_natural(inputs, after.beta))
-            new = rbm.visible.sample(key_visible, rbm.visible_natural(rbm.visible_inputs(h), after.beta))
+            h = rbm.hidden.sample(fold(key, 2 * i), rbm.hidden_natural(inputs, after.beta))
+            new = rbm.visible.sample(fold(key, 2 * i + 1), rbm.visible_natural(rbm.visible_inputs(h), after.beta))
             return new, rbm.hidden_inputs(new), flips + jnp.mean(new != v, dtype=v.dtype)
 
         carry = (state.x, state.cache, jnp.zeros_like(state.u))
@@ -90,6 +93,10 @@ class Gibbs(AbstractKernel):
             colours[i] = next(c for c in range(n) if c not in used)
         return cls(jnp.asarray(colours), int(colours.max()) + 1)
 
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return ("flip_rate",)
+
     def init(self, potential: Potential, x: Float[Array, " n"], context: Any = None) -> KernelState:
         del context
         model: Any = potential.energy
@@ -115,21 +122,21 @@ class Gibbs(AbstractKernel):
             return x.at[i].set(new), local + matrix[i] * (new - x[i]), uniforms
 
         def systematic(key_sweep, x, local):
-            uniforms = jax.random.uniform(key_sweep, x.shape, x.dtype)
+            uniforms = uniform(key_sweep, x.shape, x.dtype)
             x, local, _ = repeat(x.size, site, (x, local, uniforms))
             return x, local
 
         def by_colour(key_sweep, x, local):
             def block(c, carry):
                 x, local = carry
-                new = jnp.where(self.colours == c, draw(jax.random.fold_in(key_sweep, c), local), x)
+                new = jnp.where(self.colours == c, draw(fold(key_sweep, c), local), x)
                 return new, model.fields + matrix @ new
 
             return repeat(self.n_colours, block, (x, local))
 
         def sweep(i, carry):
             x, local, flips = carry
-            key_sweep = jax.random.fold_in(key, i)
+            key_sweep = fold(key, i)
             new, local = (systematic if self.colours is None else by_colour)(key_sweep, x, local)
             return new, local, flips + jnp.mean(new != x, dtype=x.dtype)
 
@@ -161,6 +168,10 @@ class SiteGibbs(AbstractKernel):
 
     levels: tuple[float, float] = eqx.field(static=True, default=(0.0, 1.0))
 
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return ("flip_rate",)
+
     def init(self, potential: Potential, x: Float[Array, " n"], context: Any = None) -> KernelState:
         return KernelState(x, potential(x, context), None)
 
@@ -173,12 +184,12 @@ class SiteGibbs(AbstractKernel):
             x, u, key_sweep = carry
             flipped = x.at[i].set(low + high - x[i])
             u_flipped = after(flipped, context)
-            is_flipped = bernoulli_logits(jax.random.fold_in(key_sweep, i), u - u_flipped) > 0
+            is_flipped = bernoulli_logits(fold(key_sweep, i), u - u_flipped) > 0
             return jnp.where(is_flipped, flipped, x), jnp.where(is_flipped, u_flipped, u), key_sweep
 
         def sweep(i, carry):
             x, u, flips = carry
-            new, u, _ = repeat(x.size, site, (x, u, jax.random.fold_in(key, i)))
+            new, u, _ = repeat(x.size, site, (x, u, fold(key, i)))
             return new, u, flips + jnp.mean(new != x, dtype=x.dtype)
 
         carry = (state.x, state.u, jnp.zeros_like(state.u))

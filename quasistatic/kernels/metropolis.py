@@ -23,6 +23,10 @@ class MALA(AbstractKernel):
         Roberts and Tweedie, Bernoulli 2 (1996).
     """
 
+    @property
+    def rates(self) -> tuple[str, ...]:
+        return ("accept_rate",)
+
     def init(self, potential: Potential, x: Float[Array, "*d"], context: Any = None) -> KernelState:
         u, gradient = jax.value_and_grad(potential)(x, context)
         return KernelState(x, u, gradient)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from quasistatic._numerics import TwoFloat
 from quasistatic._types import IntScalarLike, Scalar
 from quasistatic.kernels.base import Info
-from quasistatic.thermo.account import Account
+from quasistatic.thermo.account import Account, add_each
 from quasistatic.thermo.ensemble import Ensemble
 
 RATES = ("flip_rate", "accept_rate")
@@ -70,10 +70,9 @@ class Ledger(eqx.Module):
         mean_work = jnp.mean(work)
         flip_rate = info.get("flip_rate", jnp.zeros_like(mean_work))
         is_frozen = flip_rate == 0 if "flip_rate" in info else jnp.zeros((), bool)
+        totals = (self.work, self.heat, self.shadow_work)
         return Ledger(
-            self.work.add(mean_work),
-            self.heat.add(jnp.mean(heat)),
-            self.shadow_work.add(jnp.mean(shadow)),
+            *add_each(totals, (mean_work, jnp.mean(heat), jnp.mean(shadow))),
             mean_work,
             self.n_resampled,
             self.n_updates + 1,

@@ -1,0 +1,339 @@
+"""The loop around the compiled chunks: recording, checkpoints, interruption, named failures, resume.
+
+Chunks end at fixed absolute steps (records, ages and checkpoints), whatever the clock says, so an interrupted and resumed run
+computes exactly what an uninterrupted one computes. Only `max_minutes` reads a clock.
+"""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from quasistatic._results import RESULTS
+from quasistatic._types import Key
+from quasistatic.datasets import Dataset
+from quasistatic.energies.base import AbstractEnergy
+from quasistatic.energies.pairwise import Pairwise
+from quasistatic.energies.rbm import RBM
+from quasistatic.errors import InputError, RunFailure
+from quasistatic.evaluate.exact import is_enumerable, log_partition_exact
+from quasistatic.evaluate.likelihood import pseudo_likelihood
+from quasistatic.train import checkpoint
+from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
+from quasistatic.train.state import TrainState
+from quasistatic.train.step import run_chunk
+from quasistatic.train.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When a run stops, records and saves. All in absolute steps.
+
+    Args:
+        n_steps: updates of the whole run.
+        record_every: steps between rows of metrics.
+        n_ages: log-spaced steps whose model is kept (and recorded).
+        checkpoint_every: steps between checkpoints.
+        max_minutes: wall-clock limit after which the run stops, resumable.
+        n_exact: ages whose exact log Z is computed at the end when the model can be enumerated.
+    """
+
+    n_steps: int
+    record_every: int = 100
+    n_ages: int = 25
+    checkpoint_every: int = 500
+    max_minutes: float | None = None
+    n_exact: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "record_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.n_ages < 0 or self.n_exact < 0:
+            raise InputError(f"n_ages and n_exact must be at least 0, got {self.n_ages} and {self.n_exact}")
+
+    @property
+    def ages(self) -> list[int]:
+        """Log-spaced steps from 1 to `n_steps`."""
+        spaced = np.geomspace(1, self.n_steps, max(self.n_ages, 1)) if self.n_ages else []
+        return sorted({round(s) for s in spaced})
+
+    def is_checkpoint(self, step: int) -> bool:
+        return step % self.checkpoint_every == 0 or step == self.n_steps
+
+    def stops(self, after: int) -> list[int]:
+        """Steps at which a chunk ends, later than `after`."""
+        every = {s for n in (self.record_every, self.checkpoint_every) for s in range(n, self.n_steps + 1, n)}
+        return sorted(s for s in every | set(self.ages) | {self.n_steps} if s > after)
+
+
+class Progress(Protocol):
+    """Receives what a run shows while it goes."""
+
+    def start(self, step: int, n_steps: int) -> None: ...
+    def update(self, row: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def start(self, step: int, n_steps: int) -> None:
+        pass
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Outcome of `fit`.
+
+    Args:
+        state: final state.
+        rows: rows of metrics.
+        result: `RESULTS.ok`, or the reason of a failure.
+        message: the result in words.
+        is_interrupted: stopped before the end, resumable.
+        folder: run folder, or None.
+        summary: what result.json holds.
+    """
+
+    state: TrainState
+    rows: list[dict[str, Any]]
+    result: RESULTS
+    message: str
+    is_interrupted: bool
+    folder: Path | None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(
+    key: Key,
+    trainer: Trainer,
+    model: AbstractEnergy,
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Fit:
+    """Trains a model.
+
+    Args:
+        key: run key.
+        trainer: rule, kernel, regulators, optimiser.
+        model: initial parameters.
+        dataset: training and held-out data.
+        plan: when to stop, record and save.
+        folder: run folder for metrics, checkpoints, ages and the result; None keeps everything in memory.
+        resume: continue from `folder/checkpoints/last.npz` when it exists.
+        progress: receives rows while the run goes.
+
+    Raises:
+        InputError: data, model and trainer do not fit.
+        RunFailure: a named failure (`RESULTS`); the last good checkpoint is kept.
+    """
+    _check_data(trainer, model, dataset)
+    progress = progress or NoProgress()
+    recorder = _recorder(trainer, model, dataset)
+    state = trainer.init(key, model)
+    rows: list[dict[str, Any]] = []
+    last = None if folder is None else folder / "checkpoints" / "last.npz"
+    if resume and last is not None and last.exists():
+        state, rows = _resumed(state, folder, last)
+    data = jnp.asarray(dataset.train, float)
+    started = time.monotonic() - (rows[-1]["time_elapsed"] if rows else 0.0)
+    begun = time.monotonic()
+    best = max((row["score"] for row in rows if row["score"] is not None), default=None)
+    progress.start(int(state.step), plan.n_steps)
+    try:
+        with _StopSignals() as signals:
+            for stop in plan.stops(int(state.step)):
+                n_before, clock = int(state.step), time.monotonic()
+                new = jax.block_until_ready(run_chunk(trainer, state, data, jnp.asarray(stop, jnp.int32)))
+                result = RESULTS(int(new.result))
+                if result != RESULTS.ok:
+                    _fail(folder, new, plan, result)
+                state = new
+                now = time.monotonic()
+                row = recorder.row(state, time_elapsed=now - started, time_step=(now - clock) / (stop - n_before))
+                rows.append(row)
+                progress.update(row)
+                is_asked = signals.is_asked or _is_over(plan, begun)
+                best = _save(folder, state, recorder, plan, row, best, force=is_asked)
+                if is_asked and stop < plan.n_steps:
+                    return Fit(state, rows, RESULTS.ok, f"interrupted after step {stop}", True, folder)
+    finally:
+        progress.close()
+    summary = _summary(state, rows, recorder, plan, dataset, folder)
+    return Fit(state, rows, RESULTS.ok, summary["message"], False, folder, summary)
+
+
+def _check_data(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> None:
+    model.validate(dataset.train, name="training data")
+    if dataset.heldout is not None and len(dataset.heldout):
+        model.validate(dataset.heldout, name="held-out data")
+    if trainer.batch_size > len(dataset.train):
+        raise InputError(f"batch_size is {trainer.batch_size}, but there are {len(dataset.train)} training rows")
+
+
+def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Recorder:
+    law = trainer.starting_law(model)
+    start = float(law.log_partition(trainer.controls.beta))
+    reference = dataset.train if dataset.heldout is None or not len(dataset.heldout) else dataset.heldout
+    rows = None
+    if isinstance(model, RBM):
+        rows = 50_000_000 // (model.visible.size * model.hidden.size)
+    elif isinstance(model, Pairwise):
+        rows = 50_000_000 // (model.units.size**2)
+    scored = jnp.asarray(reference[: max(rows, 100)], float) if rows is not None else None
+
+    def score(state: TrainState, row: Mapping[str, Any]) -> float | None:
+        """Pseudo-log-likelihood of held-out rows (exact, needs no sampler); the driver's likelihood for other energies."""
+        if scored is None:
+            return row["ll_heldout_driver"]
+        return float(pseudo_likelihood(state.model, scored, state.controls.beta))
+
+    return Recorder(dataset.train, dataset.heldout, log_z_start=start, rates=trainer.kernel.rates, score=score)
+
+
+def _resumed(state: TrainState, folder: Path | None, last: Path) -> tuple[TrainState, list[dict[str, Any]]]:
+    from quasistatic.run import Archive
+
+    state = checkpoint.fill(state, Archive(last))
+    assert folder is not None
+    metrics = folder / "metrics.csv"
+    rows = [row for row in read_metrics(metrics) if row["step"] <= int(state.step)]
+    write_metrics(metrics, rows)
+    return state, rows
+
+
+def _save(
+    folder: Path | None, state: TrainState, recorder: Recorder, plan: Plan, row: dict[str, Any], best: float | None, *, force: bool
+) -> float | None:
+    """Writes what this step has to leave behind; returns the best score so far."""
+    score = row["score"]
+    is_best = score is not None and (best is None or score > best)
+    if folder is not None:
+        step = int(state.step)
+        append_metrics(folder / "metrics.csv", row)
+        meta = {"step": step, "score": score}
+        if step in plan.ages:
+            live = {name: value.as_json() for name, value in recorder.likelihoods(state).items()}
+            trees = {"model": state.model, **({"averaged": state.averaged} if state.averaged is not None else {})}
+            checkpoint.save(folder / "ages" / f"age-{step:08d}.npz", trees, {**meta, "beta": row["beta"], **live})
+        if is_best:
+            checkpoint.save(folder / "checkpoints" / "best.npz", {"": state}, meta)
+        if plan.is_checkpoint(step) or force:
+            checkpoint.save(folder / "checkpoints" / "last.npz", {"": state}, meta)
+    return score if is_best else best
+
+
+def _fail(folder: Path | None, state: TrainState, plan: Plan, result: RESULTS) -> None:
+    step = int(state.step)
+    message = f"{result.message} (step {step}); {result.remedy}"
+    if folder is not None:
+        summary = {"result": result.name, "message": message, "step": step, "n_steps": plan.n_steps, "final": None}
+        checkpoint.write_text(folder / "result.json", json.dumps(summary, indent=1) + "\n")
+    raise RunFailure(message, result=result.name)
+
+
+def _is_over(plan: Plan, begun: float) -> bool:
+    return plan.max_minutes is not None and time.monotonic() - begun > 60 * plan.max_minutes
+
+
+def _summary(
+    state: TrainState, rows: list[dict[str, Any]], recorder: Recorder, plan: Plan, dataset: Dataset, folder: Path | None
+) -> dict[str, Any]:
+    """Final numbers, with the exact ones beside them when the model can be enumerated."""
+    live = recorder.likelihoods(state)
+    exact = None
+    if is_enumerable(state.model):
+        exact = _exact(state.model, float(state.controls.beta), dataset)
+        rows[-1]["log_z_exact"] = exact["log_z"]
+    if folder is not None:
+        if exact is not None:
+            _exact_ages(folder, state, rows, plan)
+        write_metrics(folder / "metrics.csv", rows)
+    last = rows[-1]
+    summary = {
+        "result": RESULTS.ok.name,
+        "message": f"trained {int(state.step)} steps",
+        "step": int(state.step),
+        "n_steps": plan.n_steps,
+        "final": {
+            "parameters": "raw",
+            **{name: value.as_json() for name, value in live.items()},
+            "driver": {"log_z": last["log_z_driver"], "ll_heldout": last["ll_heldout_driver"]},
+            "exact": exact,
+            "ess_driver": last["ess_driver"],
+            "ess_auditor": last["ess_auditor"],
+            "excess_work": last["excess_work"],
+        },
+        "report": None,
+        "time_total": last["time_elapsed"],
+    }
+    if folder is not None:
+        checkpoint.write_text(folder / "result.json", json.dumps(summary, indent=1) + "\n")
+    return summary
+
+
+def _exact(model: AbstractEnergy, beta: float, dataset: Dataset) -> dict[str, float | None]:
+    log_z = log_partition_exact(model, beta)
+    assert log_z is not None
+    values: dict[str, float | None] = {"log_z": log_z, "ll_train": None, "ll_heldout": None}
+    for name, x in (("ll_train", dataset.train), ("ll_heldout", dataset.heldout)):
+        if x is not None and len(x):
+            values[name] = -float(mean_potential(model, beta, jnp.asarray(x, float))) - log_z
+    return values
+
+
+def _exact_ages(folder: Path, state: TrainState, rows: list[dict[str, Any]], plan: Plan) -> None:
+    """Exact log Z of some stored ages, put into their rows."""
+    from quasistatic.run import Archive
+
+    by_step = {row["step"]: row for row in rows}
+    ages = plan.ages
+    chosen = {ages[i] for i in np.unique(np.linspace(0, len(ages) - 1, plan.n_exact).round().astype(int))} if ages and plan.n_exact else set()
+    for step in sorted(chosen & set(by_step)):
+        path = folder / "ages" / f"age-{step:08d}.npz"
+        if path.exists() and by_step[step]["log_z_exact"] is None:
+            model = checkpoint.fill(state.model, Archive(path), "model")
+            by_step[step]["log_z_exact"] = log_partition_exact(model, by_step[step]["beta"])
+
+
+class _StopSignals:
+    """Turns Ctrl-C and SIGTERM into a request to stop at the next chunk end; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "_StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,199 @@
+"""Records: one row of numbers per recorded step, and the honest log Z behind it.
+
+Likelihoods are live: they belong to the raw parameters of the recorded step and take `log Z` from the auditor. A number that
+cannot be trusted is withheld (an empty cell) with a reason, never replaced by a guess.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from quasistatic._results import Estimate
+from quasistatic._types import Scalar, ScalarLike
+from quasistatic.energies.base import AbstractEnergy
+from quasistatic.thermo.ensemble import Ensemble
+from quasistatic.thermo.estimators import log_z_from_groups
+from quasistatic.thermo.ledger import Ledger
+from quasistatic.train.checkpoint import write_text
+from quasistatic.train.state import TrainState
+
+COLUMNS = (
+    "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work flip_rate "
+    "beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
+    "time_elapsed time_step"
+).split()
+"""Columns of metrics.csv. Work, heat and shadow work are run totals of the driver's unweighted means per update, nats."""
+
+MONITORED = 10_000
+"""Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
+
+METHOD = "auditor (Jarzynski)"
+
+
+def live_log_z(auditor: Ensemble | None, ledger: Ledger | None) -> Estimate:
+    """`log Z` of the recorded parameters from the auditor's groups, or withheld with the reason.
+
+    It is withheld when one update left a group fewer effective walkers than an eighth of it (at least 4), or when the groups
+    disagree so much that fewer than a quarter of them carry the mean: both say that the weights have lost the thread.
+    """
+    if auditor is None or ledger is None:
+        return Estimate.withheld("the run has no auditor", METHOD)
+    if not bool(auditor.anchored):
+        return Estimate.withheld("the auditor is not anchored to a known Z", METHOD)
+    groups = np.asarray(auditor.log_partition_groups(), np.float64)
+    if not np.isfinite(groups).all():
+        return Estimate.withheld("a group of the auditor has no finite weight", METHOD)
+    m = auditor.n_walkers // auditor.n_groups
+    lowest, floor = float(ledger.lowest_cess), max(4.0, m / 8)
+    if m >= 8 and lowest < floor:
+        return Estimate.withheld(
+            f"one update left {lowest:.1f} of {m} effective walkers per group (at least {floor:.0f} are needed): smaller updates, "
+            "more sweeps or more walkers",
+            METHOD,
+        )
+    weights = np.exp(groups - groups.max())
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    if auditor.n_groups >= 4 and effective < auditor.n_groups / 4:
+        return Estimate.withheld(
+            f"the groups disagree by {groups.std(ddof=1):.1f} nats (s.d.): the weights have lost the thread; smaller updates, more "
+            "sweeps or more walkers",
+            METHOD,
+        )
+    return log_z_from_groups(groups)
+
+
+@eqx.filter_jit
+def mean_potential(energy: AbstractEnergy, beta: ScalarLike, x: Float[Array, "n ..."]) -> Scalar:
+    """Mean reduced potential of samples, in blocks of 2,000."""
+    values = jax.lax.map(lambda sample: energy.reduced(sample, beta), x, batch_size=min(2000, len(x)))
+    return jnp.mean(values)
+
+
+class Recorder:
+    """Turns states into rows.
+
+    Args:
+        train: training data (the first `MONITORED` rows are used).
+        heldout: held-out data, or None.
+        log_z_start: log Z of the law at which the books were opened.
+        rates: rates that the kernel reports.
+        score: function of the model that says how good it is without reading the auditor (picks the best checkpoint).
+    """
+
+    def __init__(
+        self,
+        train: np.ndarray,
+        heldout: np.ndarray | None,
+        *,
+        log_z_start: float,
+        rates: tuple[str, ...],
+        score: Callable[[TrainState, Mapping[str, Any]], float | None],
+    ):
+        self._train = jnp.asarray(train[:MONITORED], float)
+        self._heldout = None if heldout is None or not len(heldout) else jnp.asarray(heldout, float)
+        self._log_z_start = log_z_start
+        self._rates = rates
+        self._score = score
+
+    def likelihoods(self, state: TrainState) -> dict[str, Estimate]:
+        """Live `log_z`, `ll_train` and `ll_heldout` of the raw parameters."""
+        log_z = live_log_z(state.auditor, state.auditor_ledger)
+        beta = state.controls.beta
+        named = {"log_z": log_z, "ll_train": -(log_z + float(mean_potential(state.model, beta, self._train)))}
+        if self._heldout is None:
+            named["ll_heldout"] = Estimate.withheld("there are no held-out data", METHOD)
+        else:
+            named["ll_heldout"] = -(log_z + float(mean_potential(state.model, beta, self._heldout)))
+        return named
+
+    def row(self, state: TrainState, *, time_elapsed: float, time_step: float) -> dict[str, Any]:
+        """One row of metrics; None where a number is not available."""
+        live = self.likelihoods(state)
+        log_z = live["log_z"]
+        ledger = state.ledger
+        is_anchored = bool(state.ensemble.anchored)
+        log_z_driver = float(_pooled_log_z(state.ensemble)) if is_anchored else None
+        potential = None if self._heldout is None else float(mean_potential(state.model, state.controls.beta, self._heldout))
+        received = float(ledger.work.value) + float(ledger.shadow_work.value)
+        excess = None
+        if is_anchored and log_z.value is not None:
+            excess = received + (log_z.value - self._log_z_start)
+        row: dict[str, Any] = {
+            "step": int(state.step),
+            "log_z": log_z.value,
+            "log_z_stderr": log_z.stderr,
+            "ll_train": live["ll_train"].value,
+            "ll_heldout": live["ll_heldout"].value,
+            "ll_stderr": log_z.stderr,
+            "ess_driver": float(jnp.mean(state.ensemble.ess())),
+            "ess_auditor": None if state.auditor is None else float(jnp.mean(state.auditor.ess())),
+            "work": float(ledger.work.value),
+            "heat": float(ledger.heat.value),
+            "shadow_work": float(ledger.shadow_work.value),
+            "excess_work": excess,
+            "flip_rate": float(ledger.rate("flip_rate")) if "flip_rate" in self._rates else None,
+            "beta": float(state.controls.beta),
+            "log_z_driver": log_z_driver,
+            "ll_heldout_driver": None if log_z_driver is None or potential is None else -potential - log_z_driver,
+            "gradient_norm": float(state.gradient_norm),
+            "n_resampled": int(ledger.n_resampled),
+            "accept_rate": float(ledger.rate("accept_rate")) if "accept_rate" in self._rates else None,
+            "n_sweeps": int(state.controls.n_sweeps),
+            "log_z_exact": None,
+            "time_elapsed": time_elapsed,
+            "time_step": time_step,
+        }
+        row["score"] = self._score(state, row)
+        return row
+
+
+def _pooled_log_z(ensemble: Ensemble) -> Scalar:
+    groups = ensemble.log_partition_groups()
+    return jax.nn.logsumexp(groups) - jnp.log(ensemble.n_groups)
+
+
+def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes all rows atomically; numbers round-trip exactly."""
+    lines = [",".join(COLUMNS)] + [",".join(_cell(row.get(name)) for name in COLUMNS) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def append_metrics(path: Path, row: dict[str, Any]) -> None:
+    """Appends one row (the header too when the file is new)."""
+    if not path.exists():
+        write_metrics(path, [row])
+        return
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(",".join(_cell(row.get(name)) for name in COLUMNS) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Complete rows of a metrics file; an unfinished last line is dropped, a missing file is empty."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    integers = {"step", "n_resampled", "n_sweeps"}
+
+    def value(name: str, cell: str) -> Any:
+        if cell == "":
+            return None
+        return int(cell) if name in integers else float(cell)
+
+    rows = []
+    for line in lines[1:]:
+        cells = line.split(",")
+        if len(cells) == len(COLUMNS):
+            rows.append({name: value(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)})
+    return rows
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    return repr(value) if isinstance(value, float) else str(value)
