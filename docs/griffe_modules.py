@@ -1,18 +1,20 @@
 """Griffe extension for the reference pages: Equinox modules are dataclasses without saying so.
 
-Gives each module of the package its constructor (fields as parameters, with types and defaults).
+Gives each module of the package, and each named tuple, its constructor: its fields with types and defaults.
 """
 
 import griffe
+
+BASES = {"equinox.Module", "typing.NamedTuple"}
 
 
 def _path(expression: str | griffe.Expr) -> str:
     return expression if isinstance(expression, str) else expression.canonical_path
 
 
-def _is_equinox(cls: griffe.Class, package: griffe.Module) -> bool:
+def _has_fields(cls: griffe.Class, package: griffe.Module) -> bool:
     for base in map(_path, cls.bases):
-        if base == "equinox.Module":
+        if base in BASES:
             return True
         inside = base.removeprefix(package.path + ".") if base.startswith(package.path + ".") else None
         try:
@@ -20,7 +22,7 @@ def _is_equinox(cls: griffe.Class, package: griffe.Module) -> bool:
             parent = parent.final_target if isinstance(parent, griffe.Alias) else parent
         except (KeyError, griffe.AliasResolutionError, griffe.CyclicAliasError):
             parent = None
-        if isinstance(parent, griffe.Class) and _is_equinox(parent, package):
+        if isinstance(parent, griffe.Class) and _has_fields(parent, package):
             return True
     return False
 
@@ -43,7 +45,7 @@ class EquinoxModules(griffe.Extension):
             here = todo.pop()
             members = [m for m in here.members.values() if not m.is_alias]
             todo += [m for m in members if m.is_module or m.is_class]
-            if isinstance(here, griffe.Class) and "__init__" not in here.members and _is_equinox(here, pkg):
+            if isinstance(here, griffe.Class) and "__init__" not in here.members and _has_fields(here, pkg):
                 module = griffe.ExprName("dataclasses")
                 mark = griffe.ExprAttribute([module, griffe.ExprName("dataclass", parent=module)])
                 here.decorators.append(griffe.Decorator(mark, lineno=None, endlineno=None))
