@@ -1,0 +1,1 @@
+"""Command line: configuration, building a run from it, and the commands."""

@@ -1,0 +1,280 @@
+"""From a configuration to the parts of a run: data, energy, kernel, trainer, plan."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from quasistatic import datasets
+from quasistatic._keys import named
+from quasistatic.cli import spins
+from quasistatic.cli.config import Config, DataSection, OptimiserSection
+from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
+from quasistatic.datasets import Dataset
+from quasistatic.energies import (
+    RBM,
+    AbstractEnergy,
+    AbstractTractable,
+    GaussianMixture,
+    Pairwise,
+    UniformBox,
+    units,
+)
+from quasistatic.errors import InputError
+from quasistatic.kernels import MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
+from quasistatic.regulators import Resample, Restart
+from quasistatic.rules import MaximumLikelihood
+from quasistatic.thermo.controls import Controls
+from quasistatic.train.trainer import Trainer
+
+
+class Parts(NamedTuple):
+    """What `train.loop.fit` takes: the run key, trainer, initial model and data."""
+
+    key: Any
+    trainer: Trainer
+    model: AbstractEnergy
+    dataset: Dataset
+
+
+def build(config: Config) -> Parts:
+    """All parts of a run; everything that can be refused is refused here, before a file is written.
+
+    Raises:
+        InputError: data are missing or unfit, sizes are impossible, or the parts do not fit together.
+    """
+    dataset = load_data(config)
+    x = np.asarray(dataset.train)
+    if config.data.batch_size > len(x):
+        raise InputError(
+            f"data.batch_size = {config.data.batch_size} exceeds the {len(x)} training samples; lower it (0 = all of them)"
+        )
+    check_memory(config, n_units=x[0].size, n_samples=len(x))
+    key = jax.random.key(config.run.seed)
+    model, law = make_model(config, key, x)
+    for part, name in ((x, "training data"), (dataset.heldout, "held-out data")):
+        if part is not None and len(part):
+            model.validate(np.asarray(part), name=name)
+    if config.model.kind == "custom":
+        check_energy(model, x, path=str(config.model.energy))
+    trainer = make_trainer(config, model, law)
+    trainer.kernel.check(model)
+    trainer.rule.check(model)
+    return Parts(key, trainer, model, dataset)
+
+
+def load_data(config: Config, *, with_test: bool = False) -> Dataset:
+    """Data of a configuration.
+
+    Args:
+        config: the run's configuration.
+        with_test: read the test set too, where there is one (`evaluate` only).
+
+    Raises:
+        InputError: the file is missing or unfit, or memory cannot hold the data.
+    """
+    section: DataSection = config.data
+    if section.source in ("ising", "mixture"):
+        _fits_memory(8 * 40 * section.n_samples, f"data.n_samples = {section.n_samples}")
+    if section.source == "digits":
+        dataset = datasets.digits()
+    elif section.source == "mnist":
+        dataset = datasets.mnist(section.path, binary=section.binary, with_test=with_test)
+    elif section.source == "ising":
+        dataset = spins.ising(section.n_samples)
+    elif section.source == "mixture":
+        dataset = datasets.mixture_2d(section.n_samples, seed=0)
+    else:
+        dataset = datasets.from_file(str(section.path), heldout_fraction=section.heldout_fraction)
+    if not len(dataset.train) or not np.asarray(dataset.train)[0].size:
+        raise InputError(f"{section.path or section.source} holds no training samples")
+    return dataset
+
+
+def make_model(config: Config, key: Any, x: np.ndarray) -> tuple[AbstractEnergy, AbstractTractable | None]:
+    """Initial model, and the law its walkers start from where the model does not bring one.
+
+    Args:
+        config: the run's configuration.
+        key: run key.
+        x: training samples `(n, d)`; their means set the biases.
+    """
+    section, key_model, n = config.model, named(key, "model"), x.shape[1]
+    if section.kind == "rbm":
+        units(section.units, n).validate(x, name="training data")
+        model = RBM.initialise(
+            key_model, n, section.n_hidden, visible=section.units, weight_scale=section.weight_scale, data=x
+        )
+        return model, None
+    if section.kind == "pairwise":
+        units(section.units, n).validate(x, name="training data")
+        return Pairwise.initialise(n, units_name=section.units, data=x), None
+    if section.kind == "mixture":
+        return _mixture(section.n_components, key_model, x), None
+    is_discrete = config.kernel.kind == "gibbs"
+    levels = units(section.units, n).levels if is_discrete else None
+    model = load_energy(str(section.energy), key_model, levels=levels)
+    model.validate(x, name="training data")
+    law = base_law(section.base, section.base_scale, x, units_name=section.units if is_discrete else None)
+    return (Boxed(model, law) if isinstance(law, UniformBox) else model), law
+
+
+def _mixture(n_components: int, key: Any, x: np.ndarray) -> GaussianMixture:
+    """Equal components of the data's covariance around random samples."""
+    if not np.isfinite(x).all():
+        raise InputError("training data holds NaN or infinite values; remove or impute them")
+    if n_components > len(x):
+        raise InputError(
+            f"model.n_components = {n_components} exceeds the {len(x)} training samples; lower it"
+        )
+    chosen = np.asarray(jax.random.choice(key, len(x), (n_components,), replace=False))
+    covariance = np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1]) / 2
+    if np.linalg.eigvalsh(covariance).min() <= 1e-9 * max(np.trace(covariance), 1e-30):
+        raise InputError(
+            "training data have a direction without any spread; a Gaussian mixture cannot be placed on them"
+        )
+    probabilities = np.full(n_components, 1 / n_components)
+    mixture = GaussianMixture.from_covariances(
+        jax.numpy.asarray(probabilities, float),
+        jax.numpy.asarray(x[chosen], float),
+        jax.numpy.asarray(np.tile(covariance, (n_components, 1, 1)), float),
+    )
+    return mixture
+
+
+def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
+    """Kernel of a configuration."""
+    kind = config.kernel.kind
+    if kind == "block_gibbs":
+        return BlockGibbs()
+    if kind == "ula":
+        return Langevin(is_fused=config.kernel.fused)
+    if kind == "mala":
+        return MALA()
+    if not isinstance(model, Pairwise):
+        low, high = units(config.model.units, 1).levels or (0.0, 1.0)
+        return SiteGibbs((low, high))
+    n = model.units.size
+    is_complete = len(model.couplings) == n * (n - 1) // 2
+    return Gibbs() if is_complete else Gibbs.coloured(model)
+
+
+def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None) -> Trainer:
+    """Trainer of a configuration."""
+    training, auditor = config.training, config.auditor
+    regulators: tuple[Any, ...] = ()
+    if training.method == "cd":
+        regulators = (Restart("data"),)
+    elif training.method == "short-run":
+        is_discrete = config.kernel.kind == "gibbs"
+        levels = units(config.model.units, 1).levels if is_discrete else None
+        regulators = (Restart("noise", levels=levels) if is_discrete else Restart.noise(model),)
+    elif training.method == "jarzynski":
+        regulators = (Resample(training.resample_below, training.resample_method),)
+    rule = MaximumLikelihood(
+        weighted=training.method == "jarzynski",
+        centred=training.centred,
+        positive=training.positive,
+        l1=training.l1,
+        l2=training.l2,
+    )
+    has_auditor = bool(auditor.n_groups and auditor.n_walkers)
+    return Trainer(
+        make_kernel(config, model),
+        rule,
+        make_optimiser(config.optimiser, config.run.n_steps),
+        regulators,
+        Controls.of(n_sweeps=config.kernel.n_sweeps, step_size=config.kernel.step_size),
+        n_walkers=training.n_walkers,
+        batch_size=config.data.batch_size,
+        auditor_groups=auditor.n_groups if has_auditor else 0,
+        auditor_walkers=auditor.n_walkers if has_auditor else 0,
+        ema=config.optimiser.ema,
+        law=law,
+        n_bridge=config.model.n_bridge if config.model.kind == "custom" else 0,
+    )
+
+
+def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTransformation:
+    """Optimiser of a configuration; the linear schedule reaches 0 after the last of `n_steps` updates."""
+    rate: Any = section.rate
+    if section.schedule == "linear":
+        begin = int(section.decay_from * n_steps)
+        rate = optax.linear_schedule(section.rate, 0.0, max(n_steps - begin, 1), begin)
+    if section.kind == "adam":
+        return optax.adam(rate)
+    return optax.sgd(rate, momentum=section.momentum or None)
+
+
+def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
+    """Raises InputError when the parameters, walkers and data of a run cannot fit into memory.
+
+    A lower bound: parameters with gradient, optimiser and averages, walkers with caches, and the data once.
+    """
+    wide = config.model.kind == "rbm"
+    n_hidden = config.model.n_hidden if wide else 0
+    n_parameters = {
+        "rbm": n_units * n_hidden + n_units + n_hidden,
+        "pairwise": n_units * (n_units + 1) // 2 + n_units**2,
+        "mixture": config.model.n_components * (n_units**2 + n_units + 1),
+    }.get(config.model.kind, 0)
+    n_walkers = config.training.n_walkers + config.auditor.n_groups * config.auditor.n_walkers
+    per_walker = 2 * n_units + 2 * n_hidden + 10
+    batch = config.data.batch_size or n_samples
+    total = 6 * n_parameters + n_walkers * per_walker + n_samples * n_units + batch * n_hidden
+    itemsize = np.dtype(jax.dtypes.canonicalize_dtype(float)).itemsize
+    parts = {
+        f"model.n_hidden = {n_hidden}" if wide else f"a model over {n_units} units": 6 * n_parameters
+        + batch * n_hidden,
+        f"training.n_walkers = {config.training.n_walkers}": config.training.n_walkers * per_walker,
+        f"auditor.n_groups x auditor.n_walkers = {config.auditor.n_groups} x {config.auditor.n_walkers}": (
+            n_walkers - config.training.n_walkers
+        )
+        * per_walker,
+    }
+    _fits_memory(itemsize * total, max(parts, key=lambda name: parts[name]))
+
+
+def _fits_memory(n_bytes: int, culprit: str) -> None:
+    available = physical_memory()
+    if available is not None and n_bytes > available:
+        raise InputError(
+            f"{culprit} needs at least {n_bytes / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f}; lower it"
+        )
+
+
+def physical_memory() -> int | None:
+    """Bytes of main memory, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def skeleton(config: Config, n_units: int) -> AbstractEnergy:
+    """Model of the right structure with arbitrary parameters, to be filled from a checkpoint.
+
+    Args:
+        config: the run's configuration.
+        n_units: length of one sample.
+    """
+    if config.model.kind == "mixture":
+        k = config.model.n_components
+        eye = np.tile(np.eye(n_units), (k, 1, 1))
+        zeros = np.zeros((k, n_units))
+        return GaussianMixture(*(jax.numpy.asarray(part, float) for part in (zeros[:, 0], zeros, eye)))
+    x = np.zeros((2, n_units))
+    x[1] = 1.0
+    if config.model.units == "spin":
+        x[0] = -1.0
+    return make_model(config, jax.random.key(0), x)[0]
+
+
+def absolute(path: str | None) -> str | None:
+    """A data path that stays right when the run is read from another folder."""
+    return None if path is None else str(Path(path).expanduser().resolve())

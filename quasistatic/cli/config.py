@@ -1,0 +1,257 @@
+"""Configuration of a run: one strict model per section, from a recipe or a TOML file and `--set` overrides.
+
+A run is described by eight flat sections. Every key has a type and a range; an unknown key, a wrong type or a value out of
+range is refused in one line that names the key, the value and what is allowed. Nothing here needs JAX, so that a typing
+error is found in a moment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from quasistatic.cli import toml
+from quasistatic.errors import InputError
+
+MAX_STEPS = 2**31 - 1  # step counters are 32-bit integers on every device
+Count = Annotated[int, Field(ge=0, le=MAX_STEPS)]
+Positive = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RunSection(_Section):
+    """Name, randomness and length of the run."""
+
+    recipe: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "run"
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    n_steps: Positive
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+
+
+class DataSection(_Section):
+    """Where samples come from. `n_samples` is for drawn data, `heldout_fraction` for files, `binary` for MNIST."""
+
+    source: Literal["digits", "mnist", "ising", "mixture", "file"]
+    path: Annotated[str, Field(min_length=1)] | None = None
+    batch_size: Count = 0
+    binary: bool = True
+    n_samples: Annotated[int, Field(ge=10, le=10**8)] = 20000
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class ModelSection(_Section):
+    """The energy. `energy` is `module:attr`; `base`, `base_scale` and `n_bridge` anchor its partition function."""
+
+    kind: Literal["rbm", "pairwise", "mixture", "custom"]
+    n_hidden: Positive = 24
+    units: Literal["binary", "spin"] = "binary"
+    weight_scale: Annotated[float, Field(ge=0, le=100)] = 0.01
+    n_components: Annotated[int, Field(ge=1, le=10000)] = 4
+    energy: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    base: Literal["gaussian", "uniform", "frequencies"] = "gaussian"
+    base_scale: Annotated[float, Field(gt=0, le=1000)] = 1.5
+    n_bridge: Annotated[int, Field(ge=0, le=10**7)] = 200
+
+
+class KernelSection(_Section):
+    """The Markov kernel: `n_sweeps` per update; `step_size` and `fused` are for Langevin."""
+
+    kind: Literal["block_gibbs", "gibbs", "ula", "mala"]
+    n_sweeps: Annotated[int, Field(ge=1, le=10**6)] = 1
+    step_size: Annotated[float, Field(gt=0, le=1000)] = 0.01
+    fused: bool = False
+
+
+class TrainingSection(_Section):
+    """The learning rule and the driving walkers. `resample_*` act on the method `jarzynski`."""
+
+    method: Literal["pcd", "cd", "short-run", "jarzynski"] = "pcd"
+    n_walkers: Annotated[int, Field(ge=2, le=10**8)] = 512
+    resample_below: Fraction = 0.5
+    resample_method: Literal["systematic", "stratified", "residual", "multinomial"] = "systematic"
+    centred: bool = False
+    positive: Literal["exact", "sampled"] = "exact"
+    l1: Annotated[float, Field(ge=0)] = 0.0
+    l2: Annotated[float, Field(ge=0)] = 0.0
+
+
+class OptimiserSection(_Section):
+    """Gradient descent; a linear schedule falls from `rate` to 0 after the fraction `decay_from` of the run."""
+
+    kind: Literal["sgd", "adam"] = "sgd"
+    rate: Annotated[float, Field(gt=0)] = 0.05
+    schedule: Literal["constant", "linear"] = "constant"
+    decay_from: Decay = 0.5
+    momentum: Decay = 0.0
+    ema: Decay = 0.0
+
+
+class AuditorSection(_Section):
+    """Independent walkers that weigh: groups, and walkers per group; 0 groups or 0 walkers for no auditor."""
+
+    n_groups: Annotated[int, Field(ge=0, le=65536)] = 16
+    n_walkers: Annotated[int, Field(ge=0, le=10**7)] = 64
+
+
+class RecordSection(_Section):
+    """How often, in updates, a row is written and a checkpoint saved; how many log-spaced models are kept."""
+
+    every: Positive = 20
+    n_ages: Annotated[int, Field(ge=0, le=10000)] = 20
+    checkpoint_every: Positive = 500
+
+
+class Config(_Section):
+    """All of a run."""
+
+    run: RunSection
+    data: DataSection
+    model: ModelSection
+    kernel: KernelSection
+    training: TrainingSection = TrainingSection()
+    optimiser: OptimiserSection = OptimiserSection()
+    auditor: AuditorSection = AuditorSection()
+    record: RecordSection = RecordSection()
+
+
+KERNELS = {
+    "rbm": ("block_gibbs",),
+    "pairwise": ("gibbs",),
+    "mixture": ("ula", "mala"),
+    "custom": ("ula", "mala", "gibbs"),
+}
+"""Kernels that move each kind of model, the default first."""
+
+
+def keys() -> dict[str, list[str]]:
+    """Keys of every section, in order."""
+    return {name: list(section(name).model_fields) for name in Config.model_fields}
+
+
+def section(name: str) -> type[BaseModel]:
+    """Model of one section."""
+    return Config.model_fields[name].annotation  # type: ignore[return-value]
+
+
+def resolve(raw: dict[str, Any], *, source: str) -> Config:
+    """Configuration from parsed TOML.
+
+    Args:
+        raw: sections by name; the kernel's kind may be left to the model.
+        source: where it comes from, for messages.
+
+    Raises:
+        InputError: unknown keys, wrong types, values out of range, or parts that do not fit together.
+    """
+    model = raw.get("model")
+    kind = model.get("kind") if isinstance(model, dict) else None
+    kernel = raw.get("kernel", {})
+    if isinstance(kernel, dict) and "kind" not in kernel and kind in KERNELS:
+        raw = {**raw, "kernel": {**kernel, "kind": KERNELS[kind][0]}}
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(toml.problem(error, raw, keys(), source)) from None
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    """Raises InputError for values that are each fine and do not fit."""
+    model, kernel, data, training = config.model, config.kernel, config.data, config.training
+    if kernel.kind not in KERNELS[model.kind]:
+        fitting = " or ".join(repr(kind) for kind in KERNELS[model.kind])
+        raise InputError(
+            f"kernel.kind = {kernel.kind!r} does not move a model of kind {model.kind!r}; use {fitting}"
+        )
+    if kernel.fused and kernel.kind != "ula":
+        raise InputError(
+            f"kernel.fused is a move of kernel.kind = 'ula', not of {kernel.kind!r}; set it to false"
+        )
+    if model.kind == "custom" and model.energy is None:
+        raise InputError("model.kind = 'custom' needs model.energy = 'module:attr' (or --energy module:attr)")
+    if model.kind != "custom" and model.energy is not None:
+        raise InputError(
+            f"model.energy is for model.kind = 'custom', not {model.kind!r}; set the kind or drop it"
+        )
+    if model.kind == "custom":
+        _check_base(config)
+    if data.source == "file" and data.path is None:
+        raise InputError(
+            "data.source = 'file' needs data.path (or --data): a .npy, .npz, .csv file or a folder of IDX files"
+        )
+    if data.source in ("digits", "ising", "mixture") and data.path is not None:
+        raise InputError(
+            f"data.path is not used by data.source = {data.source!r}; set data.source = 'file' or drop the path"
+        )
+    if training.centred and model.kind != "rbm":
+        raise InputError(f"training.centred needs model.kind = 'rbm', not {model.kind!r}; set it to false")
+    if training.positive == "sampled" and model.kind != "rbm":
+        raise InputError(
+            f"training.positive = 'sampled' needs model.kind = 'rbm', not {model.kind!r}; use 'exact'"
+        )
+    if config.optimiser.kind == "adam" and config.optimiser.momentum:
+        raise InputError(
+            "optimiser.momentum belongs to optimiser.kind = 'sgd'; adam has its own: set it to 0"
+        )
+    if 0 < config.auditor.n_groups < 16 and config.auditor.n_walkers:
+        raise InputError(
+            f"auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got {config.auditor.n_groups}"
+        )
+    if config.auditor.n_groups and config.auditor.n_walkers == 1:
+        raise InputError("auditor.n_walkers must be 0 (no auditor) or at least 2 per group, got 1")
+    for key in ("every", "checkpoint_every"):
+        if getattr(config.record, key) > config.run.n_steps:
+            raise InputError(
+                f"record.{key} = {getattr(config.record, key)} exceeds run.n_steps = {config.run.n_steps}; lower it"
+            )
+
+
+def _check_base(config: Config) -> None:
+    base, kernel = config.model.base, config.kernel.kind
+    if kernel == "gibbs" and base == "gaussian":
+        raise InputError(
+            "model.base = 'gaussian' is for continuous samples; with kernel.kind = 'gibbs' use 'frequencies' or 'uniform'"
+        )
+    if kernel != "gibbs" and base == "frequencies":
+        raise InputError(
+            "model.base = 'frequencies' is for two-state samples (kernel.kind = 'gibbs'); use 'gaussian' or 'uniform'"
+        )
+    if kernel == "ula" and base == "uniform":
+        raise InputError(
+            "unadjusted Langevin walkers leave a box: with model.base = 'uniform' use kernel.kind = 'mala'"
+        )
+    if kernel != "gibbs" and base == "uniform" and config.model.base_scale <= 1:
+        raise InputError(
+            f"model.base_scale must exceed 1 for a box that holds the data, got {config.model.base_scale:g}"
+        )
+
+
+def load_config(recipe_or_toml: str, overrides: Iterable[str] = ()) -> Config:
+    """Configuration of a run.
+
+    Args:
+        recipe_or_toml: name of a recipe, or path of a `.toml` file.
+        overrides: `section.key=value` settings, applied in order.
+
+    Raises:
+        InputError: anything about it is wrong; one line says what.
+    """
+    raw, name = toml.read(recipe_or_toml)
+    run = raw.setdefault("run", {})
+    if isinstance(run, dict):
+        run.setdefault("recipe", re.sub(r"[^A-Za-z0-9_.-]", "-", name).lstrip("._-")[:64] or "run")
+    return resolve(toml.override(raw, overrides, keys()), source=recipe_or_toml)
+
+
+def dump_toml(config: Config) -> str:
+    """TOML text with every setting; reading it back gives an equal configuration."""
+    return toml.dump(config)

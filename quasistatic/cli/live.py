@@ -1,0 +1,123 @@
+"""What a run shows while it goes: two lines on a terminal, now and then a plain line elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+N_PLAIN = 10  # lines of a run whose stderr is not a terminal
+REFRESH = 8  # per second
+
+
+class LiveLine:
+    """Shows step, rate, time left and the numbers of the last recorded row.
+
+    Args:
+        name: name of the run.
+        console: where to draw (default: stderr).
+    """
+
+    def __init__(self, name: str, console: Console | None = None):
+        self._name = name
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._row: Mapping[str, Any] = {}
+        self._n_steps = self._first = self._step = 0
+        self._begun = self._at = 0.0
+        self._next_plain = 0.0
+
+    def start(self, step: int, n_steps: int) -> None:
+        """Begins at a step (not 0 when a run is resumed)."""
+        self._first = self._step = step
+        self._n_steps = n_steps
+        self._begun = self._at = time.monotonic()
+        self._next_plain = step + (n_steps - step) / N_PLAIN
+        if self._console.is_terminal:
+            self._live = Live(self, console=self._console, refresh_per_second=REFRESH, transient=True)
+            self._live.start()
+        else:
+            since = f" from step {step:,}" if step else ""
+            self._console.print(f"{self._name}: training{since} to step {n_steps:,}", soft_wrap=True)
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Takes a recorded row."""
+        self._row, self._step, self._at = row, int(row["step"]), time.monotonic()
+        if self._live is None and (self._step >= self._next_plain or self._step >= self._n_steps):
+            self._next_plain = max(self._next_plain + self._n_steps / N_PLAIN, self._step + 1)
+            self._console.print(f"{self._pace()}  {numbers(self._row)}", soft_wrap=True)
+
+    def close(self) -> None:
+        """Takes the line off the screen."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __rich__(self) -> RenderableType:
+        head = Table.grid(padding=(0, 1), expand=True)
+        head.add_column(no_wrap=True)
+        head.add_column(ratio=1)
+        head.add_column(no_wrap=True)
+        bar = ProgressBar(total=max(self._n_steps, 1), completed=self._step)
+        head.add_row(Text(self._name, style="bold"), bar, Text(self._pace(), style="cyan"))
+        if not self._row:
+            return Group(head, Text("compiling the training step", style="dim"))
+        return Group(head, Text(numbers(self._row), no_wrap=True, overflow="ellipsis"))
+
+    def _pace(self) -> str:
+        done, elapsed = self._step - self._first, self._at - self._begun
+        where = f"{self._step:,}/{self._n_steps:,}"
+        if not done or elapsed <= 0:
+            return where
+        rate = done / elapsed
+        return f"{where}  {_short(rate)} steps/s  {clock((self._n_steps - self._step) / rate)} left"
+
+
+def numbers(row: Mapping[str, Any]) -> str:
+    """The numbers of a row in one line of at most 80 characters; what is not available is left out."""
+    parts = []
+    error = row.get("ll_stderr")
+    for name, label in (("ll_train", "train"), ("ll_heldout", "held-out")):
+        value = row.get(name)
+        if value is not None:
+            parts.append(f"{label} {with_error(value, error)}")
+    if row.get("ll_train") is None and row.get("ll_heldout") is None:
+        parts.append("log-likelihood withheld")
+    if row.get("ess_auditor") is not None or row.get("ess_driver") is not None:
+        ess = row["ess_auditor"] if row.get("ess_auditor") is not None else row["ess_driver"]
+        parts.append(f"ESS {ess:.2f}")
+    for name, label, form in (
+        ("excess_work", "excess", ".3g"),
+        ("flip_rate", "flips", ".3f"),
+        ("accept_rate", "accepted", ".3f"),
+    ):
+        if row.get(name) is not None:
+            parts.append(f"{label} {row[name]:{form}}")
+    return "  ".join(parts)
+
+
+def with_error(value: float, error: float | None) -> str:
+    """`value ± error`, with the digits that the error leaves."""
+    if error is None or not math.isfinite(error):
+        return f"{value:.2f}"
+    digits = 2 if error <= 0 else min(max(1 - math.floor(math.log10(error)), 0), 4)
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def clock(seconds: float) -> str:
+    """A duration as m:ss or h:mm:ss."""
+    whole = max(round(seconds), 0)
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+
+
+def _short(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

@@ -1,0 +1,213 @@
+"""The program `quasistatic`: commands, options and exit codes.
+
+Results go to standard output, progress and problems to standard error. A wrong input is one line and exit code 2, a failed
+check 1, a named failure of a run 3, an interruption that can be resumed 130. JAX is loaded only by the commands that compute.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import quasistatic
+from quasistatic.errors import CheckFailed, InputError, RunFailure
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="quasistatic",
+    help="Train energy-based models and keep their thermodynamic books.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/digits-rbm-001.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Which = Annotated[str, typer.Option(help="Parameters: last, best or averaged.")]
+DataPath = Annotated[
+    str | None, typer.Option("--data", metavar="PATH", help="Data file, or folder of IDX files.")
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: arguments without the program's name; default: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        done = app(args=None if argv is None else list(argv), prog_name="quasistatic", standalone_mode=False)
+        sys.stdout.flush()
+        return done if isinstance(done, int) else 0
+    except (InputError, CheckFailed, RunFailure) as error:
+        return _stop(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _stop("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has left: not our problem, and nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except typer.Abort:
+        return _stop("interrupted", INTERRUPTED)
+    except Exception as error:
+        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+            raise
+        # a mistake in the arguments themselves, found by typer
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "quasistatic"
+        message = " ".join(error.format_message().split()) or "no command was given"
+        return _stop(f"{message.rstrip('.')}; see {command} --help", 2)
+
+
+def _stop(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"quasistatic: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"quasistatic {quasistatic.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train energy-based models and keep their thermodynamic books."""
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE|FILE.toml]",
+            help="A recipe by name, or a TOML file; default digits-rbm.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting: section.key=value."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; default the next free runs/RECIPE-NNN.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers (run.seed).")] = None,
+    device: Annotated[str | None, typer.Option(help="Device, such as cpu, gpu or gpu:1.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after this time, resumable.")] = None,
+    energy: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:ATTR", help="Your own energy: a function or an Equinox module."),
+    ] = None,
+    data: DataPath = None,
+) -> int:
+    """Train a model and write a run folder with metrics, checkpoints and a report."""
+    from quasistatic.cli.training import train_run
+
+    return train_run(
+        recipe,
+        settings or [],
+        out=out,
+        is_resumed=resume,
+        seed=seed,
+        device=device,
+        max_minutes=max_minutes,
+        energy=energy,
+        data=data,
+    )
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    is_json: AsJson = False,
+    which: Which = "last",
+    data: DataPath = None,
+    device: Annotated[str | None, typer.Option(help="Device, such as cpu, gpu or gpu:1.")] = None,
+) -> None:
+    """Judge a trained model: log Z, test log-likelihood and its bracket."""
+    from quasistatic.cli.evaluation import evaluate_run
+
+    evaluate_run(run, is_json=is_json, which=which, data=data, device=device)
+
+
+@app.command()
+def sample(
+    run: RunFolder,
+    n: Annotated[int, typer.Option("--n", help="Number of samples.")] = 100,
+    steps: Annotated[int, typer.Option(help="Sweeps from the stored walkers or the starting law.")] = 1000,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write: .npz, .npy or .png; default RUN/samples.npz."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    is_json: AsJson = False,
+    which: Which = "last",
+) -> None:
+    """Draw samples from a trained model."""
+    from quasistatic.cli.sampling import sample_run
+
+    sample_run(run, n=n, steps=steps, out=out, seed=seed, is_json=is_json, which=which)
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write figures for papers (PNG and SVG) here.")
+    ] = None,
+) -> None:
+    """Write a run's report.html, complete in one file."""
+    from quasistatic.cli.reading import report_run
+
+    report_run(run, figures=figures)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe as TOML.")] = None,
+) -> None:
+    """List the recipes, or print one as a TOML file to edit."""
+    from quasistatic.cli.reading import show_recipes
+
+    show_recipes(name)
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="What to reproduce.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer walkers, wider errors.")] = False,
+    is_json: AsJson = False,
+) -> int:
+    """Repeat published numbers and laws and compare; without a name, list them."""
+    from quasistatic.cli.reading import reproduce_named
+
+    return reproduce_named(name, is_quick=quick, is_json=is_json)
+
+
+@app.command()
+def diagnose(run: RunFolder, is_json: AsJson = False) -> None:
+    """Say how healthy a run is, from its files."""
+    from quasistatic.cli.reading import diagnose_run
+
+    diagnose_run(run, is_json=is_json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Commands that read: recipes, report, reproduce, diagnose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from quasistatic.cli import toml
+from quasistatic.errors import InputError
+
+CHECK_FAILED = 1
+
+
+def show_recipes(name: str | None) -> None:
+    """Lists the recipes, or prints one."""
+    if name is not None:
+        print(toml.recipe(name), end="")
+        return
+    known = toml.recipes()
+    width = max(map(len, known))
+    for title, text in known.items():
+        print(f"{title:<{width}}  {summary(text)}")
+    print("\nquasistatic train NAME, or quasistatic recipes NAME > my-run.toml to edit one first")
+
+
+def summary(text: str) -> str:
+    """First sentence of a recipe's opening comment, without its name."""
+    comment = " ".join(line.lstrip("# ") for line in text.split("\n\n")[0].splitlines())
+    return comment.partition(": ")[2].split(". ")[0].rstrip(".")
+
+
+def report_run(folder: Path, *, figures: Path | None) -> None:
+    """Writes report.html and, when asked, figures for papers."""
+    from quasistatic.report import write_report
+    from quasistatic.run import Run
+
+    run = Run(folder)
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise InputError(f"{figures} is a file, not a folder; choose another --figures")
+    print(write_report(folder))
+    if figures is not None:
+        from quasistatic.plots import save_figures
+
+        for path in save_figures(run, figures):
+            print(path)
+
+
+def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool) -> int:
+    """Runs one reproduction, or lists them. Returns: exit code, 1 when a row disagrees."""
+    from quasistatic.reproduce import ENTRIES, reproduce
+
+    if name is None:
+        listed = [
+            {"name": e.name, "title": e.title, "reference": e.reference, "available": bool(e.module)}
+            for e in ENTRIES
+        ]
+        if is_json:
+            print(json.dumps(listed, indent=1, ensure_ascii=False))
+            return 0
+        for entry in ENTRIES:
+            status = "available" if entry.module else "not available yet"
+            print(f"{entry.name:<20}  {status:<17}  {entry.title} ({entry.reference})")
+        return 0
+    outcome = reproduce(name, is_quick=is_quick)
+    if is_json:
+        print(json.dumps(outcome.as_json(), indent=1))
+        return 0 if outcome.is_ok else CHECK_FAILED
+    table = Table(title=name, title_justify="left", box=None, pad_edge=False)
+    table.add_column("quantity")
+    for column in ("expected", "measured", "s.e.", "tolerance", ""):
+        table.add_column(column, justify="right")
+    for row in outcome.rows:
+        measured = "withheld" if row.measured is None else f"{row.measured:.5g}"
+        stderr = "" if not row.stderr else f"{row.stderr:.2g}"
+        verdict = "ok" if row.ok else "FAILED"
+        table.add_row(row.quantity, f"{row.expected:.5g}", measured, stderr, f"{row.tolerance:.2g}", verdict)
+    _console().print(table)
+    n_failed = sum(not row.ok for row in outcome.rows)
+    print(
+        f"{len(outcome.rows)} rows, {n_failed} failed" if n_failed else f"{len(outcome.rows)} rows, all agree"
+    )
+    return CHECK_FAILED if n_failed else 0
+
+
+def diagnose_run(folder: Path, *, is_json: bool) -> None:
+    """Prints verdicts on a run."""
+    from quasistatic.diagnose import diagnose
+    from quasistatic.run import Run
+
+    found = diagnose(Run(folder))
+    if is_json:
+        print(json.dumps(found.as_json(), indent=1))
+        return
+    at = "" if found.step is None else f", step {found.step:,}"
+    print(f"{found.run}: {found.result or 'running or interrupted'}{at}: {found.message}")
+    width = max(len(check.name) for check in found.checks)
+    for check in found.checks:
+        verdict = {True: "ok", False: "LOOK", None: "-"}[check.ok]
+        value = "" if check.value is None else f"{check.value:.3g}"
+        print(f"  {verdict:<5}{check.name:<{width}}  {value:>8}  {check.note}")
+    print(f"  regime: {found.regime or 'not determined'} ({found.reason})")
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None)

@@ -1,0 +1,173 @@
+"""How healthy a run is, judged from its files alone.
+
+Each check is one number with a verdict. The *regime* of a run (equilibrium, driven, or living in short runs) needs
+re-simulations that this version does not do; it is null, with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quasistatic.run import Run
+
+REASON = "regimes are told apart by short re-simulations, which this version does not do yet"
+LOW_ESS = 0.1
+LOW_RATE = 1e-3
+LARGE_ERROR = 0.3  # nats
+LARGE_Z = 4.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One verdict.
+
+    Args:
+        name: what was looked at.
+        value: the number, None when the run has not recorded it.
+        ok: True, False, or None when nothing can be said.
+        note: what the number means, or what to do.
+    """
+
+    name: str
+    value: float | None
+    ok: bool | None
+    note: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Mapping with name, value, ok and note."""
+        return {"name": self.name, "value": self.value, "ok": self.ok, "note": self.note}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Verdicts on a run.
+
+    Args:
+        run: folder.
+        result: named outcome, None while the run is not finished.
+        message: the outcome in words.
+        step: last recorded step.
+        checks: verdicts.
+        regime: regime of the training, None with a `reason`.
+        reason: why there is no regime.
+    """
+
+    run: str
+    result: str | None
+    message: str
+    step: int | None
+    checks: tuple[Check, ...]
+    regime: str | None = None
+    reason: str | None = REASON
+
+    def as_json(self) -> dict[str, Any]:
+        """Mapping with run, result, message, step, checks, regime and reason."""
+        return {
+            "run": self.run,
+            "result": self.result,
+            "message": self.message,
+            "step": self.step,
+            "checks": [check.as_json() for check in self.checks],
+            "regime": self.regime,
+            "reason": self.reason,
+        }
+
+
+def diagnose(run: Run) -> Diagnosis:
+    """Verdicts on a run, finished or not.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        InputError: a file of the run is damaged.
+    """
+    result = run.result or {}
+    table = run.metrics if run.has("metrics.csv") else {}
+    steps = table.get("step", np.empty(0))
+    checks = (
+        _ess(table, "ess_driver", "driver's effective sample size, lowest"),
+        *(_auditor(run, table)),
+        _rate(table),
+        _exact(table),
+    )
+    return Diagnosis(
+        str(run.path),
+        result.get("result"),
+        str(result.get("message") or "not finished"),
+        int(steps[-1]) if len(steps) else None,
+        checks,
+    )
+
+
+def _column(table: dict[str, np.ndarray], name: str) -> np.ndarray:
+    values = table.get(name, np.empty(0))
+    return values[np.isfinite(values)]
+
+
+def _ess(table: dict[str, np.ndarray], column: str, name: str) -> Check:
+    values = _column(table, column)
+    if not len(values):
+        return Check(name, None, None, "not recorded")
+    lowest = float(values.min())
+    note = (
+        "fraction of the walkers"
+        if lowest >= LOW_ESS
+        else "few walkers carry the weight: smaller updates, more sweeps"
+    )
+    return Check(name, lowest, lowest >= LOW_ESS, note)
+
+
+def _auditor(run: Run, table: dict[str, np.ndarray]) -> list[Check]:
+    section = run.config.get("auditor", {})
+    if not (section.get("n_groups") and section.get("n_walkers")):
+        note = "the run has no auditor; `quasistatic evaluate` brackets log Z instead"
+        return [Check("auditor", None, None, note)]
+    n_rows = len(table.get("step", ()))
+    errors = _column(table, "log_z_stderr")
+    checks = [_ess(table, "ess_auditor", "auditor's effective sample size, lowest")]
+    if n_rows:
+        withheld = 1 - len(_column(table, "log_z")) / n_rows
+        note = (
+            "every recorded log Z is given"
+            if withheld == 0
+            else "part of the records has no log Z: the path is too fast"
+        )
+        checks.append(Check("records without log Z, fraction", withheld, withheld == 0, note))
+    if len(errors):
+        largest = float(errors.max())
+        note = (
+            "nats"
+            if largest <= LARGE_ERROR
+            else f"above {LARGE_ERROR} nats: more walkers or groups in [auditor]"
+        )
+        checks.append(Check("standard error of log Z, largest", largest, largest <= LARGE_ERROR, note))
+    return checks
+
+
+def _rate(table: dict[str, np.ndarray]) -> Check:
+    for column, words in (("flip_rate", "flipped units per sweep"), ("accept_rate", "accepted moves")):
+        values = _column(table, column)
+        if len(values):
+            last = float(values[-1])
+            note = words if last >= LOW_RATE else f"{words}: the walkers hardly move"
+            return Check(f"{column.replace('_', ' ')}, last", last, last >= LOW_RATE, note)
+    return Check("flip rate", None, None, "the kernel reports none")
+
+
+def _exact(table: dict[str, np.ndarray]) -> Check:
+    name = "live against exact log Z, largest |z|"
+    columns = [table.get(column) for column in ("log_z", "log_z_stderr", "log_z_exact")]
+    if any(column is None for column in columns):
+        return Check(name, None, None, "no exact value is stored")
+    live, error, exact = (np.asarray(column) for column in columns)
+    is_known = np.isfinite(live) & np.isfinite(exact) & (error > 0)
+    if not is_known.any():
+        return Check(name, None, None, "no exact value is stored")
+    z = float(np.max(np.abs(live - exact)[is_known] / error[is_known]))
+    note = f"standard errors, over {int(is_known.sum())} ages" if math.isfinite(z) else "not finite"
+    return Check(name, z, z <= LARGE_Z, note)

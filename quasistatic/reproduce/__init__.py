@@ -1,0 +1,101 @@
+"""Published numbers and laws, repeated and compared: one module per paper.
+
+A module has one function `check(key, is_quick) -> list[Row]`. Rows carry what was expected, what came out, its standard error
+and the tolerance; a row that fails makes the command end with exit code 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from quasistatic.errors import InputError
+from quasistatic.reproduce.rows import Row
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that can be reproduced.
+
+    Args:
+        name: what the user types.
+        title: what it is.
+        reference: authors, year, arXiv number.
+        module: module of this package that checks it, None while there is none.
+    """
+
+    name: str
+    title: str
+    reference: str
+    module: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a reproduction found.
+
+    Args:
+        name: name of the entry.
+        rows: one per compared number.
+        figures: paths of figures that were written.
+    """
+
+    name: str
+    rows: list[Row]
+    figures: list[str] = field(default_factory=list)
+
+    @property
+    def is_ok(self) -> bool:
+        return all(row.ok for row in self.rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Mapping with name, rows and figures."""
+        return {"name": self.name, "rows": [row.as_json() for row in self.rows], "figures": self.figures}
+
+
+ENTRIES = (
+    Entry(
+        "ledger-laws",
+        "work, heat and free energy on solvable models",
+        "Jarzynski 1997; Crooks 1999",
+        "ledger_laws",
+    ),
+    Entry(
+        "jarzynski",
+        "Jarzynski-corrected training",
+        "Carbone, Hua, Coste, Vanden-Eijnden 2023, arXiv:2305.19414",
+    ),
+    Entry("minimal-dissipation", "minimal-dissipation learning", "Hnybida, Verret 2025, arXiv:2510.03137"),
+    Entry("temperature", "endogenous temperature", "Süleymanoğlu 2026, arXiv:2603.02525"),
+    Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),
+    Entry(
+        "short-runs", "non-convergent training", "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428"
+    ),
+)
+"""Everything that is, or will be, reproduced."""
+
+
+def reproduce(name: str, *, is_quick: bool = False) -> Outcome:
+    """Runs one entry.
+
+    Args:
+        name: name of an entry.
+        is_quick: fewer walkers, wider errors.
+
+    Raises:
+        InputError: unknown name, or an entry that is not available yet.
+    """
+    entries = {entry.name: entry for entry in ENTRIES}
+    if name not in entries:
+        raise InputError(f"nothing to reproduce is called {name!r}; choose one of {', '.join(entries)}")
+    module = entries[name].module
+    if module is None:
+        ready = ", ".join(entry.name for entry in ENTRIES if entry.module)
+        raise InputError(f"{name} is not available yet in this version; available: {ready}")
+    rows = importlib.import_module(f"quasistatic.reproduce.{module}").check(jax.random.key(SEED), is_quick)
+    return Outcome(name, rows)
