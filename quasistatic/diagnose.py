@@ -1,7 +1,7 @@
 """How healthy a run is, judged from its files alone.
 
-Each check is one number with a verdict. The *regime* of a run (equilibrium, driven, or living in short runs) needs
-re-simulations that this version does not do; it is null, with the reason.
+Each check is one number with a verdict. The *regime* of a run (equilibrium, driven, or living in short runs)
+needs re-simulations that this version does not do; it is null, with the reason.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def build(config: Config) -> Parts:
     x = np.asarray(dataset.train)
     if config.data.batch_size > len(x):
         raise InputError(
-            f"data.batch_size = {config.data.batch_size} exceeds the {len(x)} training samples; lower it (0 = all of them)"
+            f"data.batch_size = {config.data.batch_size} exceeds the {len(x)} training samples; lower it (0 "
+            "= all of them)"
         )
     check_memory(config, n_units=x[0].size, n_samples=len(x))
     key = jax.random.key(config.run.seed)
@@ -244,7 +245,8 @@ def _fits_memory(n_bytes: int, culprit: str) -> None:
     available = physical_memory()
     if available is not None and n_bytes > available:
         raise InputError(
-            f"{culprit} needs at least {n_bytes / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f}; lower it"
+            f"{culprit} needs at least {n_bytes / 2**30:,.1f} GiB, this machine has "
+            f"{available / 2**30:,.1f}; lower it"
         )
 
 

@@ -1,8 +1,8 @@
 """Configuration of a run: one strict model per section, from a recipe or a TOML file and `--set` overrides.
 
-A run is described by eight flat sections. Every key has a type and a range; an unknown key, a wrong type or a value out of
-range is refused in one line that names the key, the value and what is allowed. Nothing here needs JAX, so that a typing
-error is found in a moment.
+A run is described by eight flat sections. Every key has a type and a range; an unknown key, a wrong type or a
+value out of range is refused in one line that names the key, the value and what is allowed. Nothing here
+needs JAX, so that a typing error is found in a moment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RunSection(_Section):
 
 
 class DataSection(_Section):
-    """Where samples come from. `n_samples` is for drawn data, `heldout_fraction` for files, `binary` for MNIST."""
+    """Origin of the samples. `n_samples` is for drawn data, `heldout_fraction` files, `binary` MNIST."""
 
     source: Literal["digits", "mnist", "ising", "mixture", "file"]
     path: Annotated[str, Field(min_length=1)] | None = None
@@ -48,7 +48,7 @@ class DataSection(_Section):
 
 
 class ModelSection(_Section):
-    """The energy. `energy` is `module:attr`; `base`, `base_scale` and `n_bridge` anchor its partition function."""
+    """The energy. `energy` is `module:attr`; `base`, `base_scale` and `n_bridge` anchor its log Z."""
 
     kind: Literal["rbm", "pairwise", "mixture", "custom"]
     n_hidden: Positive = 24
@@ -84,7 +84,7 @@ class TrainingSection(_Section):
 
 
 class OptimiserSection(_Section):
-    """Gradient descent; a linear schedule falls from `rate` to 0 after the fraction `decay_from` of the run."""
+    """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run."""
 
     kind: Literal["sgd", "adam"] = "sgd"
     rate: Annotated[float, Field(gt=0)] = 0.05
@@ -186,11 +186,13 @@ def _check_together(config: Config) -> None:
         _check_base(config)
     if data.source == "file" and data.path is None:
         raise InputError(
-            "data.source = 'file' needs data.path (or --data): a .npy, .npz, .csv file or a folder of IDX files"
+            "data.source = 'file' needs data.path (or --data): a .npy, .npz, .csv file or a folder of IDX "
+            "files"
         )
     if data.source in ("digits", "ising", "mixture") and data.path is not None:
         raise InputError(
-            f"data.path is not used by data.source = {data.source!r}; set data.source = 'file' or drop the path"
+            f"data.path is not used by data.source = {data.source!r}; set data.source = 'file' or drop the "
+            "path"
         )
     if training.centred and model.kind != "rbm":
         raise InputError(f"training.centred needs model.kind = 'rbm', not {model.kind!r}; set it to false")
@@ -204,14 +206,16 @@ def _check_together(config: Config) -> None:
         )
     if 0 < config.auditor.n_groups < 16 and config.auditor.n_walkers:
         raise InputError(
-            f"auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got {config.auditor.n_groups}"
+            "auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got "
+            f"{config.auditor.n_groups}"
         )
     if config.auditor.n_groups and config.auditor.n_walkers == 1:
         raise InputError("auditor.n_walkers must be 0 (no auditor) or at least 2 per group, got 1")
     for key in ("every", "checkpoint_every"):
         if getattr(config.record, key) > config.run.n_steps:
             raise InputError(
-                f"record.{key} = {getattr(config.record, key)} exceeds run.n_steps = {config.run.n_steps}; lower it"
+                f"record.{key} = {getattr(config.record, key)} exceeds run.n_steps = {config.run.n_steps}; "
+                "lower it"
             )
 
 
@@ -219,11 +223,13 @@ def _check_base(config: Config) -> None:
     base, kernel = config.model.base, config.kernel.kind
     if kernel == "gibbs" and base == "gaussian":
         raise InputError(
-            "model.base = 'gaussian' is for continuous samples; with kernel.kind = 'gibbs' use 'frequencies' or 'uniform'"
+            "model.base = 'gaussian' is for continuous samples; with kernel.kind = 'gibbs' use 'frequencies' "
+            "or 'uniform'"
         )
     if kernel != "gibbs" and base == "frequencies":
         raise InputError(
-            "model.base = 'frequencies' is for two-state samples (kernel.kind = 'gibbs'); use 'gaussian' or 'uniform'"
+            "model.base = 'frequencies' is for two-state samples (kernel.kind = 'gibbs'); use 'gaussian' or "
+            "'uniform'"
         )
     if kernel == "ula" and base == "uniform":
         raise InputError(

@@ -1,7 +1,7 @@
 """Energies written by users: found by `module:attr`, checked on real samples before anything is trained.
 
-The attribute may be an `AbstractEnergy` or any other Equinox module, a function of one sample, or a factory that takes `key`
-and returns one of these. The samples it sees are flat vectors.
+The attribute may be an `AbstractEnergy` or any other Equinox module, a function of one sample, or a factory
+that takes `key` and returns one of these. The samples it sees are flat vectors.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ def check_energy(energy: AbstractEnergy, x: Float[np.ndarray, "n d"], *, path: s
                 else type(shape).__name__
             )
             raise InputError(
-                f"--energy {path} must map one sample to a real scalar, but returns {what} for a sample of shape {some[0].shape}"
+                f"--energy {path} must map one sample to a real scalar, but returns {what} for a sample of "
+                f"shape {some[0].shape}"
             )
         values, slopes = jax.vmap(jax.value_and_grad(energy))(some)
     except InputError as error:
@@ -146,8 +147,9 @@ def base_law(
     """Law with known Z around the data, from which walkers start.
 
     Args:
-        kind: `"gaussian"` (data mean, `scale` times the data's standard deviation), `"uniform"` (a box `scale` times as wide
-            as the data, or fair coins), `"frequencies"` (independent units with the data's means).
+        kind: `"gaussian"` (data mean, `scale` times the data's standard deviation), `"uniform"` (a box
+            `scale` times as wide as the data, or fair coins), `"frequencies"` (independent units with the
+            data's means).
         scale: widening.
         x: training data.
         units_name: `"binary"` or `"spin"` for two-state samples.

@@ -1,4 +1,4 @@
-"""Run folders as the command line sees them: numbering, what was written before training, and when one may be resumed."""
+"""Run folders as the command line sees them: numbers, first files, and when one may be resumed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def stored_config(folder: Path) -> Config | None:
         foreign = [entry.name for entry in folder.iterdir() if not entry.name.endswith(".partial")]
         if foreign:
             raise InputError(
-                f"{folder} is not a run folder: it has no config.toml but holds {min(foreign)!r}; choose another --out"
+                f"{folder} is not a run folder: it has no config.toml but holds {min(foreign)!r}; choose "
+                "another --out"
             )
         return None
     try:
@@ -99,8 +100,8 @@ def check_same(config: Config, stored: Config, folder: Path) -> None:
         for key, value in part.items():
             if new[name][key] != value and (name, key) not in FREE_TO_CHANGE:
                 raise InputError(
-                    f"{folder} was started with {name}.{key} = {value!r}, not {new[name][key]!r}; resume it with its own "
-                    "config.toml, or choose another --out"
+                    f"{folder} was started with {name}.{key} = {value!r}, not {new[name][key]!r}; resume it "
+                    "with its own config.toml, or choose another --out"
                 )
 
 
@@ -117,12 +118,13 @@ def check_same_data(folder: Path, dataset: Dataset) -> None:
     for key in ("n_train", "n_heldout", "n_units", "sha256"):
         if stored.get(key) != now[key]:
             raise InputError(
-                f"{folder} was started on other data ({key} was {stored.get(key)}, is {now[key]}); give the same, or another --out"
+                f"{folder} was started on other data ({key} was {stored.get(key)}, is {now[key]}); give the "
+                "same, or another --out"
             )
 
 
 def write_start(folder: Path, config: Config, dataset: Dataset) -> None:
-    """Writes config.toml and environment.json where they are not there yet; the first makes it a run folder."""
+    """Writes config.toml and environment.json where missing; the first makes it a run folder."""
     if not (folder / "config.toml").is_file():
         write_text(folder / "config.toml", dump_toml(config))
     if not (folder / "environment.json").is_file():

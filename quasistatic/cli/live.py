@@ -1,4 +1,4 @@
-"""What a run shows while it goes: two lines on a terminal, now and then a plain line elsewhere; always on stderr."""
+"""What a run shows while it goes, on stderr: two live lines on a terminal, else a plain one at times."""
 
 from __future__ import annotations
 

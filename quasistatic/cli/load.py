@@ -1,7 +1,7 @@
 """`quasistatic.load`: a run folder opened in Python, with its models as energies.
 
-Everything that `quasistatic.run.Run` reads from the files is here too; the models are rebuilt from `config.toml` and filled
-from a checkpoint.
+Everything that `quasistatic.run.Run` reads from the files is here too; the models are rebuilt from
+`config.toml` and filled from a checkpoint.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def load(path: str | Path) -> LoadedRun:
         path: folder that `quasistatic train` wrote.
 
     Raises:
-        InputError: it is not a run folder; later, on first use of a part, when that part is missing or damaged.
+        InputError: it is not a run folder; later, on first use of a part, when that part is missing or
+            damaged.
     """
     return LoadedRun(path)

@@ -1,7 +1,8 @@
 """The program `quasistatic`: commands, options and exit codes.
 
-Results go to standard output, progress and problems to standard error. A wrong input is one line and exit code 2, a failed
-check 1, a named failure of a run 3, an interruption that can be resumed 130. JAX is loaded only by the commands that compute.
+Results go to standard output, progress and problems to standard error. A wrong input is one line and exit
+code 2, a failed check 1, a named failure of a run 3, an interruption that can be resumed 130. JAX is loaded
+only by the commands that compute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The last words of a run: its numbers with their errors, the exact ones beside them, and where the report is."""
+"""The last words of a run: its numbers with their errors, the exact ones beside them, the report's path."""
 
 from __future__ import annotations
 

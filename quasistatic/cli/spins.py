@@ -1,7 +1,7 @@
 """The known spin model of the recipe `ising`: a periodic 4x4 lattice with skewed random couplings and fields.
 
-Sixteen spins have 65,536 states, so the data are drawn from the exact law and the learned couplings can be judged by the
-statistical error of their data, `cov = F^-1 / n` with the Fisher matrix `F` of all states.
+Sixteen spins have 65,536 states, so the data are drawn from the exact law and the learned couplings can be
+judged by the statistical error of their data, `cov = F^-1 / n` with the Fisher matrix `F` of all states.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Recovery:
 
 
 def truth() -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n_edges"], Int[np.ndarray, "n_edges 2"]]:
-    """Fields, couplings and edges of the model that made the data; both laws are skewed, so that signs matter."""
+    """Fields, couplings and edges of the model that made the data; both are skewed, so that signs matter."""
     rng = np.random.default_rng(SEED)
     edges = square_lattice(SIDE, SIDE)
     couplings = 0.3 * (rng.exponential(size=len(edges)) - 0.6)

@@ -42,7 +42,8 @@ def train_run(
     """Trains, writes the report, prints the result.
 
     Args:
-        recipe: recipe or TOML file; None for the settings of the folder that is resumed, or the default recipe.
+        recipe: recipe or TOML file; None for the settings of the folder that is resumed, or the default
+            recipe.
         settings: `section.key=value` overrides.
         out: run folder.
         is_resumed: go on with the run in `out`.

@@ -4,8 +4,8 @@ Walkers start exactly in `exp(-u_0)`, the model is moved at finite speed to `u_K
 
     mean exp(-(work + shadow work)) = Z_K / Z_0 ,      u - u_0 = work + heat + shadow work .
 
-Six Gaussian protocols (a well that stiffens, softens, moves, or only suffers the error of the Langevin step), a 4 x 3 RBM and
-a 3 x 3 Ising model; their free energies are known in closed form or by enumeration.
+Six Gaussian protocols (a well that stiffens, softens, moves, or only suffers the error of the Langevin step),
+a 4 x 3 RBM and a 3 x 3 Ising model; their free energies are known in closed form or by enumeration.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _discrete(key: Key, name: str, kernel: AbstractKernel, path: Path, n: int) -
 def travel(
     key: Key, kernel: AbstractKernel, path: Path, x: Array, n_switches: int, controls: Controls
 ) -> Ensemble:
-    """Walkers taken along a path of models, one switch and one relaxation each; `log_z` counts from the start.
+    """Walkers taken along a path of models, a switch and a relaxation each; `log_z` counts from the start.
 
     Args:
         key: random key.
