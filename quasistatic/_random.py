@@ -1,8 +1,9 @@
 """Random bits for discrete units: Threefry-2x32 written so that the compiler fuses it.
 
-Sampling binary units costs one uniform variate per unit, and drawing these took half the time of a Gibbs sweep: JAX lowers its
-generator to a loop over arrays on CPU. The same generator, written out as 20 rounds of scalar arithmetic, stays in registers
-and is 3 to 4 times faster (`benchmarks/`). Bits are a pure function of (key, index), as everywhere.
+Sampling binary units costs one uniform variate per unit, and drawing these took half the time of a Gibbs sweep: JAX
+lowers its
+generator to a loop over arrays on CPU. The same generator, written out as 20 rounds of scalar arithmetic, stays in
+registers and is 3 to 4 times faster (`benchmarks/`). Bits are a pure function of (key, index), as everywhere.
 
 Reference:
     Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Threefry-2x32-20).

@@ -91,7 +91,11 @@ class GaussianMixture(AbstractTractable):
 
     def log_partition(self, beta: ScalarLike) -> Scalar:
         log_z = jax.nn.logsumexp(self.log_masses + self._log_volumes())
-        return eqx.error_if(log_z, beta != 1, "a Gaussian mixture has a closed-form log Z at beta = 1 only; bridge to other beta")
+        return eqx.error_if(
+            log_z,
+            beta != 1,
+            "a Gaussian mixture has a closed-form log Z at beta = 1 only; bridge to other beta",
+        )
 
     def sample_exact(self, key: Key, beta: ScalarLike, n: int) -> Float[Array, "n d"]:
         key_component, key_noise = jax.random.split(key)
@@ -100,7 +104,9 @@ class GaussianMixture(AbstractTractable):
         factors = jnp.tril(self.precision_factors)[component]
         offset = jax.vmap(lambda factor, e: solve_triangular(factor, e, lower=True, trans=1))(factors, noise)
         x = self.means[component] + offset
-        return eqx.error_if(x, beta != 1, "a Gaussian mixture is sampled exactly at beta = 1 only; bridge to other beta")
+        return eqx.error_if(
+            x, beta != 1, "a Gaussian mixture is sampled exactly at beta = 1 only; bridge to other beta"
+        )
 
     def interaction_mask(self) -> "GaussianMixture":
         return jax.tree.map(lambda _: False, self)

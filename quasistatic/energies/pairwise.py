@@ -36,7 +36,13 @@ class Pairwise(AbstractEnergy):
 
     @classmethod
     def initialise(
-        cls, n: int, *, units_name: str = "spin", edges: Any = None, data: Any = None, key: Key | None = None,
+        cls,
+        n: int,
+        *,
+        units_name: str = "spin",
+        edges: Any = None,
+        data: Any = None,
+        key: Key | None = None,
         scale: float = 0.0,
     ) -> "Pairwise":
         """Model without couplings (or with Gaussian ones of a given scale), fields at the data means.

@@ -45,7 +45,9 @@ class RBM(AbstractEnergy):
         given = (jnp.shape(self.weights), jnp.shape(self.visible_bias), jnp.shape(self.hidden_bias))
         is_array = hasattr(self.weights, "shape")  # pytrees of None or bool are built by filters
         if is_array and len(given[0]) == 2 and given != (expected, expected[:1], expected[1:]):
-            raise InputError(f"an RBM with {expected[0]} visible and {expected[1]} hidden units got arrays of shapes {given}")
+            raise InputError(
+                f"an RBM with {expected[0]} visible and {expected[1]} hidden units got arrays of shapes {given}"
+            )
 
     @classmethod
     def initialise(

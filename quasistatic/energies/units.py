@@ -64,7 +64,9 @@ class AbstractUnits(eqx.Module):
     def validate(self, x: np.ndarray, *, name: str = "data") -> None:
         """Raises `InputError` unless `x`, shape `(n, size)`, holds states of these units only."""
         if x.ndim != 2 or x.shape[1] != self.size:
-            raise InputError(f"{name} has shape {x.shape}, but the model has {self.size} units: expected (n, {self.size})")
+            raise InputError(
+                f"{name} has shape {x.shape}, but the model has {self.size} units: expected (n, {self.size})"
+            )
         if not np.all(np.isfinite(x)):
             raise InputError(f"{name} holds NaN or infinite values; remove or impute them")
         if self.levels is not None:
@@ -72,8 +74,8 @@ class AbstractUnits(eqx.Module):
             if bad.any():
                 row, column = np.argwhere(bad)[0]
                 raise InputError(
-                    f"{name} holds {x[row, column]:g} (row {row}, column {column}), but {type(self).__name__} units take "
-                    f"values {set(self.levels)}; binarise the data or choose other units"
+                    f"{name} holds {x[row, column]:g} (row {row}, column {column}), but {type(self).__name__} units "
+                    f"take values {set(self.levels)}; binarise the data or choose other units"
                 )
 
 

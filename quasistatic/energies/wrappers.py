@@ -27,7 +27,9 @@ class Interpolated(AbstractEnergy):
     def reduced(self, x: Sample, beta: ScalarLike, context: Any = None) -> Scalar:
         base = self.base.reduced(x, beta, context)
         inside = jnp.isfinite(base)
-        bridge = (1 - self.fraction) * jnp.where(inside, base, 0.0) + self.fraction * self.target.reduced(x, beta, context)
+        bridge = (1 - self.fraction) * jnp.where(inside, base, 0.0) + self.fraction * self.target.reduced(
+            x, beta, context
+        )
         return jnp.where(inside, bridge, jnp.inf)
 
     def __call__(self, x: Sample) -> Scalar:

@@ -25,8 +25,8 @@ from quasistatic.kernels.base import AbstractKernel, Info, KernelState, repeat
 class BlockGibbs(AbstractKernel):
     """Alternating Gibbs for RBMs: `h ~ p(h|v)`, `v ~ p(v|h)`, reversible for the marginal of `v`.
 
-    The cache is the hidden inputs `c + v'W`: the switch computes them for the potential, the next half-sweep samples from
-    them, and the gradient reuses those of the last sweep.
+    The cache is the hidden inputs `c + v'W`: the switch computes them for the potential, the next half-sweep samples
+    from them, and the gradient reuses those of the last sweep.
     """
 
     @property
@@ -62,9 +62,7 @@ class BlockGibbs(AbstractKernel):
 
     def check(self, energy: AbstractEnergy) -> None:
         if not isinstance(energy, RBM):
-            raise InputError(
-                f"block Gibbs moves RBMs, got {type(energy).__name__}; use Gibbs, Langevin or MALA"
-            )
+            raise InputError(f"block Gibbs moves RBMs, got {type(energy).__name__}; use Gibbs, Langevin or MALA")
 
 
 class Gibbs(AbstractKernel):
@@ -147,9 +145,7 @@ class Gibbs(AbstractKernel):
 
     def check(self, energy: AbstractEnergy) -> None:
         if not isinstance(energy, Pairwise):
-            raise InputError(
-                f"this Gibbs kernel moves pairwise models, got {type(energy).__name__}; use SiteGibbs"
-            )
+            raise InputError(f"this Gibbs kernel moves pairwise models, got {type(energy).__name__}; use SiteGibbs")
         if self.colours is not None:
             colours = np.asarray(self.colours)
             edges = np.asarray(energy.edges)

@@ -4,8 +4,8 @@
     heat = log K(x' -> x) - log K(x -> x') = ( |x' - x + h g(x)|^2 - |x - x' + h g'(x')|^2 ) / (4h).
 
 The chain does not leave `exp(-u)` invariant; `du - heat` (the shadow work) is exactly what corrects the weights for it,
-at any step size. In the **fused** move the forward density uses the old model and the backward density `g'` the new one,
-so a parameter update needs no second gradient evaluation; work and shadow work are then one number.
+at any step size. In the **fused** move the forward density uses the old model and the backward density `g'` the new
+one, so a parameter update needs no second gradient evaluation; work and shadow work are then one number.
 
 Reference:
     Carbone, Hua, Coste and Vanden-Eijnden, NeurIPS 2023, proposition 1 and algorithm 1 (arXiv 2305.19414).
@@ -34,9 +34,7 @@ def log_forward(
     return -jnp.sum((y - x + step_size * gradient) ** 2) / (4 * step_size)
 
 
-def propose(
-    key: Key, x: Float[Array, "*d"], gradient: Float[Array, "*d"], step_size: ScalarLike
-) -> Float[Array, "*d"]:
+def propose(key: Key, x: Float[Array, "*d"], gradient: Float[Array, "*d"], step_size: ScalarLike) -> Float[Array, "*d"]:
     """`x - h g + sqrt(2h) xi` (noise variance `2h`: anything else samples another temperature)."""
     noise = jax.random.normal(key, jnp.shape(x), x.dtype)
     return x - step_size * gradient + jnp.sqrt(2 * step_size) * noise
@@ -75,15 +73,9 @@ class Langevin(AbstractKernel):
         return state, heat, {}
 
     def check(self, energy: AbstractEnergy) -> None:
-        if (
-            getattr(energy, "levels", None) is not None
-            or hasattr(energy, "units")
-            or hasattr(energy, "visible")
-        ):
+        if getattr(energy, "levels", None) is not None or hasattr(energy, "units") or hasattr(energy, "visible"):
             raise InputError(
                 f"Langevin kernels move continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs"
             )
-        if isinstance(energy, UniformBox) or (
-            isinstance(energy, Interpolated) and isinstance(energy.base, UniformBox)
-        ):
+        if isinstance(energy, UniformBox) or (isinstance(energy, Interpolated) and isinstance(energy.base, UniformBox)):
             raise InputError("unadjusted Langevin walkers leave a box; use MALA with a uniform base")

@@ -41,9 +41,7 @@ class MALA(AbstractKernel):
             key_noise, key_accept = jax.random.split(jax.random.fold_in(key, i))
             y = propose(key_noise, old.x, old.cache, h)
             new = self.init(after, y, context)
-            log_ratio = (
-                old.u - new.u + log_forward(y, old.x, new.cache, h) - log_forward(old.x, y, old.cache, h)
-            )
+            log_ratio = old.u - new.u + log_forward(y, old.x, new.cache, h) - log_forward(old.x, y, old.cache, h)
             uniform = jax.random.uniform(key_accept, (), old.u.dtype)
             is_accepted = jnp.log(uniform) < log_ratio  # False for NaN
             chosen = jax.tree.map(lambda a, b: jnp.where(is_accepted, a, b), new, old)
@@ -54,11 +52,5 @@ class MALA(AbstractKernel):
         return state, state.u - u_start, {"accept_rate": accepted / jnp.maximum(controls.n_sweeps, 1)}
 
     def check(self, energy: AbstractEnergy) -> None:
-        if (
-            getattr(energy, "levels", None) is not None
-            or hasattr(energy, "units")
-            or hasattr(energy, "visible")
-        ):
-            raise InputError(
-                f"MALA moves continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs"
-            )
+        if getattr(energy, "levels", None) is not None or hasattr(energy, "units") or hasattr(energy, "visible"):
+            raise InputError(f"MALA moves continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs")

@@ -22,8 +22,8 @@ SOURCES = ("data", "noise", "law")
 class Restart(AbstractRegulator):
     """Restarts all walkers every few updates.
 
-    Starts from data or noise close the books and clear `anchored`. A start from a `law` opens new, anchored books at that law
-    and books the switch to the present model as work.
+    Starts from data or noise close the books and clear `anchored`. A start from a `law` opens new, anchored books at
+    that law and books the switch to the present model as work.
 
     Args:
         source: `"data"` (rows of the batch), `"noise"` (uniform states, standard normal when continuous) or `"law"`.

@@ -28,9 +28,7 @@ class Scheduled(AbstractRegulator):
 
     def __check_init__(self):
         if self.control not in Controls.__dataclass_fields__:
-            raise InputError(
-                f"unknown control {self.control!r}; choose one of {sorted(Controls.__dataclass_fields__)}"
-            )
+            raise InputError(f"unknown control {self.control!r}; choose one of {sorted(Controls.__dataclass_fields__)}")
 
     def init(self) -> None:
         return None

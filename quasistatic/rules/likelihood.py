@@ -37,7 +37,8 @@ class MaximumLikelihood(AbstractRule):
         l2: coefficient of `1/2 sum w^2` over interactions, nats.
 
     Reference:
-        Carbone et al. 2023, section 2 (arXiv 2305.19414); Tieleman, ICML 2008 (PCD); Hinton, Neural Comput. 14 (2002) (CD).
+        Carbone et al. 2023, section 2 (arXiv 2305.19414); Tieleman, ICML 2008 (PCD); Hinton, Neural Comput. 14 (2002)
+        (CD).
     """
 
     weighted: bool = eqx.field(static=True, default=False)
@@ -95,6 +96,4 @@ class MaximumLikelihood(AbstractRule):
                 return slope
             return slope + self.l1 * jnp.sign(parameter) + self.l2 * parameter
 
-        return jax.tree.map(
-            add, gradient, energy, energy.interaction_mask(), is_leaf=lambda leaf: leaf is None
-        )
+        return jax.tree.map(add, gradient, energy, energy.interaction_mask(), is_leaf=lambda leaf: leaf is None)

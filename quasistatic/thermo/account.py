@@ -3,8 +3,8 @@
     u - u_start = work + heat + shadow_work          (first law)
     log_weight  = -(work + shadow_work)  since the weights were last cleared
 
-Work is positive when done on the walkers, heat when absorbed from the bath; all in nats. Weight arithmetic is here and in
-`ensemble.py`, nowhere else.
+Work is positive when done on the walkers, heat when absorbed from the bath; all in nats. Weight arithmetic is here
+and in `ensemble.py`, nowhere else.
 """
 
 import equinox as eqx
@@ -16,8 +16,8 @@ from quasistatic._numerics import TwoFloat
 
 
 def add_each(sums: tuple[TwoFloat, ...], terms: tuple[Float[Array, "..."], ...]) -> list[TwoFloat]:
-    """Adds a term to each of several sums of one shape; stacked, because one long addition compiles faster than many."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums).add(jnp.stack(terms))
+    """Adds a term to each of several sums of one shape; stacked, because one long addition compiles faster than
+    many.""" stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums).add(jnp.stack(terms))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(sums))]
 
 
@@ -44,9 +44,7 @@ class Account(eqx.Module):
         zeros = TwoFloat.zeros(u.shape, u.dtype)
         return cls(zeros, zeros, zeros, zeros, u)
 
-    def book(
-        self, *, work: Float[Array, " n"], heat: Float[Array, " n"], shadow_work: Float[Array, " n"]
-    ) -> "Account":
+    def book(self, *, work: Float[Array, " n"], heat: Float[Array, " n"], shadow_work: Float[Array, " n"]) -> "Account":
         """Books one switch, relaxation or fused move."""
         sums = (self.work, self.heat, self.shadow_work, self.log_weight)
         return Account(*add_each(sums, (work, heat, shadow_work, -(work + shadow_work))), self.u_start)

@@ -1,7 +1,7 @@
 """Opening books at a law with known Z, and annealed bridges from it to any energy.
 
-Walkers start as exact samples of a tractable law. The jump to the model (or the steps of a bridge) is booked as work, so
-`log Z` of the model is known from the first step, with an error that the spread of the groups carries along.
+Walkers start as exact samples of a tractable law. The jump to the model (or the steps of a bridge) is booked as work,
+so `log Z` of the model is known from the first step, with an error that the spread of the groups carries along.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from quasistatic._keys import named
+from quasistatic._numerics import TwoFloat
 from quasistatic._types import Key
 from quasistatic.energies.base import AbstractTractable
 from quasistatic.energies.potential import Potential
@@ -19,7 +20,6 @@ from quasistatic.thermo.account import Account
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.process import advance, switch
-from quasistatic._numerics import TwoFloat
 
 
 def open_at_law(
@@ -53,16 +53,12 @@ def open_at_law(
     """
     x = law.sample_exact(named(key, "start"), potential.beta, n_walkers)
     u = jax.vmap(lambda sample: law.reduced(sample, potential.beta))(x)
-    log_z = TwoFloat.zeros((n_groups,), u.dtype).add(
-        jnp.broadcast_to(law.log_partition(potential.beta), (n_groups,))
-    )
+    log_z = TwoFloat.zeros((n_groups,), u.dtype).add(jnp.broadcast_to(law.log_partition(potential.beta), (n_groups,)))
     start = Ensemble(x, u, None, None, Account.open(u), log_z, jnp.asarray(True), n_groups)
     if n_bridge == 0:
         return switch(kernel, potential, start)[0]
     settings = Controls.of() if controls is None else controls
-    opened = switch(
-        kernel, Potential(Interpolated(law, potential.energy, jnp.zeros(())), potential.beta), start
-    )[0]
+    opened = switch(kernel, Potential(Interpolated(law, potential.energy, jnp.zeros(())), potential.beta), start)[0]
 
     def anneal(i: Any, ensemble: Ensemble) -> Ensemble:
         key_step = jax.random.fold_in(named(key, "bridge"), i)

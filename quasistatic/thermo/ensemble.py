@@ -1,6 +1,7 @@
 """Ensembles: walkers, their accounts, and the free energy these amount to.
 
-Walkers are split into `n_groups` equal, contiguous, independent groups. Resampling happens inside a group, so groups stay
+Walkers are split into `n_groups` equal, contiguous, independent groups. Resampling happens inside a group, so groups
+stay
 independent and their spread measures the error of `log Z`. A free energy exists only while `anchored`: walkers started
 from a law with known Z and were never restarted from somewhere else.
 """
@@ -141,8 +142,8 @@ class Ensemble(eqx.Module):
     def resampled(self, key: Key, *, below: float, method: ResampleMethod = "systematic") -> tuple["Ensemble", Array]:
         """Resamples every group whose ESS fraction is below a threshold.
 
-        `x`, `u`, cache, context and account move together; the group's log mean weight goes to `log_z` before its weights
-        are cleared, so the estimate of `log Z` is continuous across the event.
+        `x`, `u`, cache, context and account move together; the group's log mean weight goes to `log_z` before its
+        weights are cleared, so the estimate of `log Z` is continuous across the event.
 
         Returns:
             The ensemble, and the number of groups that were resampled.
@@ -159,16 +160,12 @@ class Ensemble(eqx.Module):
             chosen = chosen.reshape(-1)
             account = self.account.permuted(chosen)
             keep = jnp.repeat(~is_due, m)
-            cleared = jax.tree.map(
-                lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), account.log_weight
-            )
+            cleared = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), account.log_weight)
             account = eqx.tree_at(lambda a: a.log_weight, account, cleared)
             gained = jnp.where(is_due, log_mean_exp(log_weight, axis=1), 0.0)
             walkers = (self.x, self.u, self.cache, self.context)
             x, u, cache, context = jax.tree.map(lambda leaf: leaf[chosen], walkers)
-            return Ensemble(
-                x, u, cache, context, account, self.log_z.add(gained), self.anchored, self.n_groups
-            )
+            return Ensemble(x, u, cache, context, account, self.log_z.add(gained), self.anchored, self.n_groups)
 
         return jax.lax.cond(jnp.any(is_due), resample, lambda _: self, None), jnp.sum(is_due)
 

@@ -1,8 +1,8 @@
 """Ledger: what a population has received over a whole run, as means over walkers.
 
 Work, heat and shadow work are *unweighted* means per update, booked before any resampling and summed in two-float
-arithmetic. Their sum minus the free-energy change is the excess work. Averages of rates cover the updates since the last
-reading; `lowest_cess` and `group_variance` watch whether the groups can still carry a free energy.
+arithmetic. Their sum minus the free-energy change is the excess work. Averages of rates cover the updates since the
+last reading; `lowest_cess` and `group_variance` watch whether the groups can still carry a free energy.
 """
 
 import equinox as eqx
@@ -108,7 +108,9 @@ class Ledger(eqx.Module):
 
 
 def conditional_ess(before: Ensemble, dissipated: Float[Array, " n"]) -> Float[Array, " n_groups"]:
-    """Walkers of each group that effectively carry one update, `m (sum w e^a)^2 / (sum w e^(2a))` with `a = -dissipated`.
+    """Walkers of each group that effectively carry one update.
+
+    `m (sum w e^a)^2 / (sum w e^(2a))` with `a = -dissipated`.
 
     Args:
         before: the ensemble before the update (its normalised weights are `w`).

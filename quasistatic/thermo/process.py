@@ -73,7 +73,8 @@ def advance(
         after: potential of the new model.
         ensemble: walkers.
         controls: sweeps and step size.
-        index: walkers to touch, chosen independently of their states; None touches all. The others keep a stale potential,
+        index: walkers to touch, chosen independently of their states; None touches all. The others keep a stale
+            potential,
             whose work is booked when they are next touched (it telescopes): `switch` all of them before any sum over
             the whole ensemble.
 

@@ -55,9 +55,7 @@ def ancestors(
         InputError: For an unknown method, or log weights that are not a vector of 1 to 2**23 walkers.
     """
     if method not in get_args(ResampleMethod):
-        raise InputError(
-            f"unknown resampling method {method!r}; use one of {', '.join(get_args(ResampleMethod))}"
-        )
+        raise InputError(f"unknown resampling method {method!r}; use one of {', '.join(get_args(ResampleMethod))}")
     if log_weight.ndim != 1 or not 1 <= log_weight.size <= _MAX_WALKERS:
         raise InputError(
             f"resampling takes the log weights of one group of 1 to {_MAX_WALKERS} walkers, "
@@ -73,9 +71,7 @@ def ancestors(
     if method == "residual":
         chosen = _residual(key, lengths, slots)
     else:
-        chosen = _under_points(
-            _cumulative(lengths), _points(key, n, slots, method), jnp.asarray(n, jnp.int32)
-        )
+        chosen = _under_points(_cumulative(lengths), _points(key, n, slots, method), jnp.asarray(n, jnp.int32))
     return jnp.where(is_usable, chosen, slots)
 
 

@@ -1,7 +1,9 @@
 """Checkpoints: a pytree as one npz file, written atomically, read without pickle.
 
-Every array leaf becomes a member named by its tree path (`model/weights`), so that NumPy alone can read a checkpoint; a member
-`__meta__` holds a JSON object. The file appears under its name only when it is complete: a killed run leaves the previous
+Every array leaf becomes a member named by its tree path (`model/weights`), so that NumPy alone can read a checkpoint;
+a member
+`__meta__` holds a JSON object. The file appears under its name only when it is complete: a killed run leaves the
+previous
 checkpoint, never half a new one. (A single small file per checkpoint needs no checkpointing library; zip members carry
 checksums, so truncation and damage are noticed.)
 """
@@ -76,7 +78,9 @@ def fill(skeleton: Tree, archive: Mapping[str, np.ndarray], prefix: str = "") ->
 
     def read(name: str, leaf: Any) -> Any:
         if name not in archive:
-            raise InputError(f"the checkpoint has no {name}: it belongs to another configuration; use that run's own config.toml")
+            raise InputError(
+                f"the checkpoint has no {name}: it belongs to another configuration; use that run's own config.toml"
+            )
         found, expected = archive[name], np.asarray(leaf)
         if found.shape != expected.shape or found.dtype != expected.dtype:
             raise InputError(

@@ -1,7 +1,7 @@
 """The loop around the compiled chunks: recording, checkpoints, interruption, named failures, resume.
 
-Chunks end at fixed absolute steps (records, ages and checkpoints), whatever the clock says, so an interrupted and resumed run
-computes exactly what an uninterrupted one computes. Only `max_minutes` reads a clock.
+Chunks end at fixed absolute steps (records, ages and checkpoints), whatever the clock says, so an interrupted and
+resumed run computes exactly what an uninterrupted one computes. Only `max_minutes` reads a clock.
 """
 
 import json
@@ -203,8 +203,8 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Reco
     scored = jnp.asarray(reference[: max(rows, 100)], float) if rows is not None else None
 
     def score(state: TrainState, row: Mapping[str, Any]) -> float | None:
-        """Pseudo-log-likelihood of held-out rows (exact, needs no sampler); the driver's likelihood for other energies."""
-        if scored is None:
+        """Pseudo-log-likelihood of held-out rows (exact, needs no sampler); the driver's likelihood for other
+        energies.""" if scored is None:
             return row["ll_heldout_driver"]
         return float(pseudo_likelihood(state.model, scored, state.controls.beta))
 
@@ -223,7 +223,14 @@ def _resumed(state: TrainState, folder: Path | None, last: Path) -> tuple[TrainS
 
 
 def _save(
-    folder: Path | None, state: TrainState, recorder: Recorder, plan: Plan, row: dict[str, Any], best: float | None, *, force: bool
+    folder: Path | None,
+    state: TrainState,
+    recorder: Recorder,
+    plan: Plan,
+    row: dict[str, Any],
+    best: float | None,
+    *,
+    force: bool,
 ) -> float | None:
     """Writes what this step has to leave behind; returns the best score so far."""
     score = row["score"]
@@ -308,7 +315,11 @@ def _exact_ages(folder: Path, state: TrainState, rows: list[dict[str, Any]], pla
 
     by_step = {row["step"]: row for row in rows}
     ages = plan.ages
-    chosen = {ages[i] for i in np.unique(np.linspace(0, len(ages) - 1, plan.n_exact).round().astype(int))} if ages and plan.n_exact else set()
+    chosen = (
+        {ages[i] for i in np.unique(np.linspace(0, len(ages) - 1, plan.n_exact).round().astype(int))}
+        if ages and plan.n_exact
+        else set()
+    )
     for step in sorted(chosen & set(by_step)):
         path = folder / "ages" / f"age-{step:08d}.npz"
         if path.exists() and by_step[step]["log_z_exact"] is None:

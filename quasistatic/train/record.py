@@ -1,7 +1,7 @@
 """Records: one row of numbers per recorded step, and the honest log Z behind it.
 
-Likelihoods are live: they belong to the raw parameters of the recorded step and take `log Z` from the auditor. A number that
-cannot be trusted is withheld (an empty cell) with a reason, never replaced by a guess.
+Likelihoods are live: they belong to the raw parameters of the recorded step and take `log Z` from the auditor. A
+number that cannot be trusted is withheld (an empty cell) with a reason, never replaced by a guess.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,11 +24,12 @@ from quasistatic.train.checkpoint import write_text
 from quasistatic.train.state import TrainState
 
 COLUMNS = (
-    "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work flip_rate "
-    "beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
+    "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work
+    flip_rate " "beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
     "time_elapsed time_step"
 ).split()
-"""Columns of metrics.csv. Work, heat and shadow work are run totals of the driver's unweighted means per update, nats."""
+"""Columns of metrics.csv. Work, heat and shadow work are run totals of the driver's unweighted means per update,
+nats."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -39,7 +40,8 @@ METHOD = "auditor (Jarzynski)"
 def live_log_z(auditor: Ensemble | None, ledger: Ledger | None) -> Estimate:
     """`log Z` of the recorded parameters from the auditor's groups, or withheld with the reason.
 
-    It is withheld when one update left a group fewer effective walkers than an eighth of it (at least 4), or when the groups
+    It is withheld when one update left a group fewer effective walkers than an eighth of it (at least 4), or when the
+    groups
     disagree so much that fewer than a quarter of them carry the mean: both say that the weights have lost the thread.
     """
     if auditor is None or ledger is None:
@@ -53,16 +55,16 @@ def live_log_z(auditor: Ensemble | None, ledger: Ledger | None) -> Estimate:
     lowest, floor = float(ledger.lowest_cess), max(4.0, m / 8)
     if m >= 8 and lowest < floor:
         return Estimate.withheld(
-            f"one update left {lowest:.1f} of {m} effective walkers per group (at least {floor:.0f} are needed): smaller updates, "
-            "more sweeps or more walkers",
+            f"one update left {lowest:.1f} of {m} effective walkers per group (at least {floor:.0f} are needed): "
+            "smaller updates, more sweeps or more walkers",
             METHOD,
         )
     weights = np.exp(groups - groups.max())
     effective = weights.sum() ** 2 / (weights**2).sum()
     if auditor.n_groups >= 4 and effective < auditor.n_groups / 4:
         return Estimate.withheld(
-            f"the groups disagree by {groups.std(ddof=1):.1f} nats (s.d.): the weights have lost the thread; smaller updates, more "
-            "sweeps or more walkers",
+            f"the groups disagree by {groups.std(ddof=1):.1f} nats (s.d.): the weights have lost the thread; smaller updates, "
+            "more sweeps or more walkers",
             METHOD,
         )
     return log_z_from_groups(groups)
@@ -119,7 +121,9 @@ class Recorder:
         ledger = state.ledger
         is_anchored = bool(state.ensemble.anchored)
         log_z_driver = float(_pooled_log_z(state.ensemble)) if is_anchored else None
-        potential = None if self._heldout is None else float(mean_potential(state.model, state.controls.beta, self._heldout))
+        potential = (
+            None if self._heldout is None else float(mean_potential(state.model, state.controls.beta, self._heldout))
+        )
         received = float(ledger.work.value) + float(ledger.shadow_work.value)
         excess = None
         if is_anchored and log_z.value is not None:

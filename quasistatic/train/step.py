@@ -1,6 +1,7 @@
 """One training step: regulate, switch, relax, close, learn; and the chunk of steps that one jit runs.
 
-The state's ensembles lag one update: they are under the model of the last switch, and a step begins by moving them to the
+The state's ensembles lag one update: they are under the model of the last switch, and a step begins by moving them to
+the
 present one. A chunk ends by *settling* (a switch without relaxation), so that every recorded number and every stored
 ensemble belongs to the parameters stored beside it.
 """
@@ -15,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from quasistatic._keys import named, step_key
 from quasistatic._results import RESULTS
-from quasistatic._types import IntScalarLike, Key, Scalar
+from quasistatic._types import Key, Scalar
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
 from quasistatic.regulators import Reading
@@ -111,7 +112,10 @@ def _result(trainer: Trainer, state: TrainState, ledger: Any, ensemble: Any, gra
     n_effective = jnp.min(ensemble.ess()) * (ensemble.n_walkers // ensemble.n_groups)
     is_collapsed = trainer.is_weighted & ((n_effective < 1.5) & (ensemble.n_walkers // ensemble.n_groups > 8))
     checks = (
-        (RESULTS.nonfinite_energy, ~jnp.all(jnp.isfinite(ensemble.u)) | has_no_weight & ~jnp.all(jnp.isfinite(log_weight))),
+        (
+            RESULTS.nonfinite_energy,
+            ~jnp.all(jnp.isfinite(ensemble.u)) | has_no_weight & ~jnp.all(jnp.isfinite(log_weight)),
+        ),
         (RESULTS.nonfinite_parameters, ~jnp.isfinite(optax.global_norm(gradient))),
         (RESULTS.ess_collapsed, is_collapsed),
         (RESULTS.frozen_chains, ledger.n_frozen >= trainer.frozen_after),

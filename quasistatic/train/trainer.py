@@ -1,7 +1,7 @@
 """Trainer: a learning rule, a kernel, regulators and an optimiser, put together once.
 
-Contrastive divergence, persistent chains, short runs and Jarzynski-corrected training are the same trainer with different
-regulators; the constructors at the end carry the names people look for.
+Contrastive divergence, persistent chains, short runs and Jarzynski-corrected training are the same trainer with
+different regulators; the constructors at the end carry the names people look for.
 """
 
 from typing import Any
@@ -91,8 +91,8 @@ class Trainer(eqx.Module):
         base = getattr(model, "base", None)
         if base is None:
             raise InputError(
-                f"{type(model).__name__} has no law with known Z to start from; give law = Gaussian(...) or UniformBox(...) and "
-                "a bridge (n_bridge of 100 or more)"
+                f"{type(model).__name__} has no law with known Z to start from; give law = Gaussian(...) or "
+                "UniformBox(...) and a bridge (n_bridge of 100 or more)"
             )
         return base()
 
@@ -137,8 +137,14 @@ def _open_populations(
 
     def opened(purpose: str, n_walkers: int, n_groups: int) -> Ensemble:
         return open_at_law(
-            named(key, purpose), trainer.kernel, potential, law, n_walkers=n_walkers, n_groups=n_groups,
-            n_bridge=trainer.n_bridge, controls=trainer.controls,
+            named(key, purpose),
+            trainer.kernel,
+            potential,
+            law,
+            n_walkers=n_walkers,
+            n_groups=n_groups,
+            n_bridge=trainer.n_bridge,
+            controls=trainer.controls,
         )
 
     driver = opened("driver", trainer.n_walkers, trainer.n_groups)
@@ -147,7 +153,14 @@ def _open_populations(
     return driver, opened("auditor", trainer.auditor_groups * trainer.auditor_walkers, trainer.auditor_groups)
 
 
-def pcd(kernel: AbstractKernel, optimiser: optax.GradientTransformation, *, k: int = 1, centred: bool = False, **options: Any) -> Trainer:
+def pcd(
+    kernel: AbstractKernel,
+    optimiser: optax.GradientTransformation,
+    *,
+    k: int = 1,
+    centred: bool = False,
+    **options: Any,
+) -> Trainer:
     """Persistent contrastive divergence: persistent walkers, uniform weights, `k` sweeps (Tieleman 2008).
 
     Args:
@@ -160,13 +173,25 @@ def pcd(kernel: AbstractKernel, optimiser: optax.GradientTransformation, *, k: i
     return _trainer(kernel, optimiser, MaximumLikelihood(centred=centred), (), k, options)
 
 
-def cd(kernel: AbstractKernel, optimiser: optax.GradientTransformation, *, k: int = 1, centred: bool = False, **options: Any) -> Trainer:
+def cd(
+    kernel: AbstractKernel,
+    optimiser: optax.GradientTransformation,
+    *,
+    k: int = 1,
+    centred: bool = False,
+    **options: Any,
+) -> Trainer:
     """Contrastive divergence: walkers restarted from the batch at every update (Hinton 2002). Arguments as `pcd`."""
     return _trainer(kernel, optimiser, MaximumLikelihood(centred=centred), (Restart("data"),), k, options)
 
 
 def short_run(
-    kernel: AbstractKernel, optimiser: optax.GradientTransformation, energy: AbstractEnergy, *, k: int = 10, centred: bool = False,
+    kernel: AbstractKernel,
+    optimiser: optax.GradientTransformation,
+    energy: AbstractEnergy,
+    *,
+    k: int = 10,
+    centred: bool = False,
     **options: Any,
 ) -> Trainer:
     """Short-run training: walkers restarted from noise at every update (Nijkamp et al. 2019; Agoritsas et al. 2023).
@@ -183,8 +208,14 @@ def short_run(
 
 
 def jarzynski(
-    kernel: AbstractKernel, optimiser: optax.GradientTransformation, *, k: int = 1, centred: bool = False,
-    resample_below: float = 0.5, resample_method: Any = "systematic", **options: Any,
+    kernel: AbstractKernel,
+    optimiser: optax.GradientTransformation,
+    *,
+    k: int = 1,
+    centred: bool = False,
+    resample_below: float = 0.5,
+    resample_method: Any = "systematic",
+    **options: Any,
 ) -> Trainer:
     """Jarzynski-corrected training: persistent walkers with account weights, resampled when they degenerate.
 
