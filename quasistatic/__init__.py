@@ -58,15 +58,10 @@ _HOME = {
     "_results": ("Estimate", "RESULTS"),
     "cli.load": ("load",),
     "energies": (
-        "AbstractEnergy AbstractTractable Binary Gaussian GaussianMixture IndependentUnits Interpolated
-        Pairwise
-      
-       
-        Potential RBM Spin " "UniformBox as_energy"
- 
-  
-   
-    ).split(), "errors": ("CheckFailed", "InputError", "RunFailure"),
+        "AbstractEnergy AbstractTractable Binary Gaussian GaussianMixture IndependentUnits Interpolated Pairwise "
+        "Potential RBM Spin UniformBox as_energy"
+    ).split(),
+    "errors": ("CheckFailed", "InputError", "RunFailure"),
     "kernels": ("AbstractKernel", "BlockGibbs", "Gibbs", "Langevin", "MALA", "SiteGibbs"),
     "regulators": ("AbstractRegulator", "Resample", "Restart", "Scheduled"),
     "rules": ("AbstractRule", "MaximumLikelihood"),

@@ -16,8 +16,8 @@ from quasistatic._numerics import TwoFloat
 
 
 def add_each(sums: tuple[TwoFloat, ...], terms: tuple[Float[Array, "..."], ...]) -> list[TwoFloat]:
-    """Adds a term to each of several sums of one shape; stacked, because one long addition compiles faster than
-    many.""" stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums).add(jnp.stack(terms))
+    """Adds a term to each of several sums of one shape; stacked, because one long addition compiles faster."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sums).add(jnp.stack(terms))
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(sums))]
 
 

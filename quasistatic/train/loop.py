@@ -203,8 +203,8 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Reco
     scored = jnp.asarray(reference[: max(rows, 100)], float) if rows is not None else None
 
     def score(state: TrainState, row: Mapping[str, Any]) -> float | None:
-        """Pseudo-log-likelihood of held-out rows (exact, needs no sampler); the driver's likelihood for other
-        energies.""" if scored is None:
+        """Pseudo-log-likelihood of held-out rows (exact, no sampler); else the driver's likelihood."""
+        if scored is None:
             return row["ll_heldout_driver"]
         return float(pseudo_likelihood(state.model, scored, state.controls.beta))
 

@@ -24,12 +24,11 @@ from quasistatic.train.checkpoint import write_text
 from quasistatic.train.state import TrainState
 
 COLUMNS = (
-    "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work
-    flip_rate " "beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
+    "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work "
+    "flip_rate beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
     "time_elapsed time_step"
 ).split()
-"""Columns of metrics.csv. Work, heat and shadow work are run totals of the driver's unweighted means per update,
-nats."""
+"""Columns of metrics.csv. Work, heat and shadow work are run totals of the driver's unweighted means per update."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -63,8 +62,8 @@ def live_log_z(auditor: Ensemble | None, ledger: Ledger | None) -> Estimate:
     effective = weights.sum() ** 2 / (weights**2).sum()
     if auditor.n_groups >= 4 and effective < auditor.n_groups / 4:
         return Estimate.withheld(
-            f"the groups disagree by {groups.std(ddof=1):.1f} nats (s.d.): the weights have lost the thread; smaller updates, "
-            "more sweeps or more walkers",
+            f"the groups disagree by {groups.std(ddof=1):.1f} nats (s.d.): the weights have lost the thread; "
+            "smaller updates, more sweeps or more walkers",
             METHOD,
         )
     return log_z_from_groups(groups)
