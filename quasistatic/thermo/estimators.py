@@ -19,7 +19,8 @@ Reference:
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import math
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -115,7 +116,10 @@ def second_cumulant(work: Values) -> Estimate:
     return Estimate(value, np.sqrt(max(square, 0.0)), None, "unknown", method, dof=n - 1)
 
 
-def bar(work_forward: Values, work_reverse: Values) -> Estimate:
+def bar(
+    work_forward: Float[np.ndarray, " n_forward"] | Float[Array, " n_forward"],
+    work_reverse: Float[np.ndarray, " n_reverse"] | Float[Array, " n_reverse"],
+) -> Estimate:
     """Bennett's acceptance ratio: the most likely `dF` given work in both directions.
 
     Args:
@@ -146,7 +150,7 @@ def bar(work_forward: Values, work_reverse: Values) -> Estimate:
     # The imbalance grows from -n_reverse to n_forward; step out until the root is inside.
     while imbalance(low) > 0 or imbalance(high) < 0:
         low, high, width = low - width, high + width, 2 * width
-    value = brentq(imbalance, low, high, xtol=1e-13 * (1.0 + abs(low) + abs(high)))
+    value, _ = brentq(imbalance, low, high, xtol=1e-13 * (1.0 + abs(low) + abs(high)), full_output=True)
     ess = [w.sum() ** 2 / (w.size * (w @ w)) for w in fermi(value)]
     n_effective = [e * n for e, n in zip(ess, (forward.size, reverse.size), strict=True)]
     if min(n_effective) < MIN_INDEPENDENT:
@@ -193,20 +197,23 @@ def thermodynamic_integration(
     if np.any(stderrs < 0):
         raise InputError(f"standard errors cannot be negative, got {stderrs.min():g}")
     weights = _quadrature(points, rule)
-    value, method = weights @ means, f"thermodynamic integration ({rule})"
+    value, method = float(weights @ means), f"thermodynamic integration ({rule})"
     n_least, shrink = (5, 15.0) if rule == "simpson" else (3, 3.0)
     if points.size < n_least:
         reason = f"{points.size} points cannot judge the discretisation error; the {rule} rule needs {n_least}"
         return Estimate(value, None, None, "unknown", method, reason)
     coarse = np.unique(np.append(np.arange(0, points.size, 2), points.size - 1))
-    discretisation = (value - _quadrature(points[coarse], rule) @ means[coarse]) / shrink
-    return Estimate(value, np.hypot(np.linalg.norm(weights * stderrs), discretisation), None, "unknown", method)
+    discretisation = (value - float(_quadrature(points[coarse], rule) @ means[coarse])) / shrink
+    stderr = math.hypot(float(np.linalg.norm(weights * stderrs)), discretisation)
+    return Estimate(value, stderr, None, "unknown", method)
 
 
 def _from_walkers(log_weight: np.ndarray, ess: float, method: str) -> Estimate:
     """`log mean exp(log_weight)` of independent walkers; standard error to first order."""
     n = log_weight.size
     value = logsumexp(log_weight) - np.log(n)
+    if np.isneginf(value):
+        return Estimate.withheld("no walker has weight", method)
     if ess * n < MIN_INDEPENDENT:
         return Estimate(value, None, ess, "low", method, _too_few(ess * n, "effective walkers"))
     return Estimate(value, np.sqrt((1 / ess - 1) / (n - 1)), ess, "low", method, dof=n - 1)
@@ -216,6 +223,8 @@ def _jackknife(log_sum: np.ndarray, n_members: np.ndarray, ess: float, method: s
     """`log(sum exp(log_sum) / sum n_members)`; standard error from leaving out one group at a time."""
     n_groups = log_sum.size
     value = logsumexp(log_sum) - np.log(n_members.sum())
+    if np.isneginf(value):
+        return Estimate.withheld("no walker has weight", method)
     if n_groups < MIN_INDEPENDENT:
         return Estimate(value, None, ess, bias, method, _too_few(n_groups, "independent groups"))
     others = ~np.eye(n_groups, dtype=bool)
@@ -228,8 +237,8 @@ def _jackknife(log_sum: np.ndarray, n_members: np.ndarray, ess: float, method: s
 
 def _quadrature(points: np.ndarray, rule: str) -> np.ndarray:
     """Weights of the means in the integral."""
-    basis = np.eye(points.size)
-    return simpson(basis, x=points) if rule == "simpson" else np.trapezoid(basis, x=points)
+    integrate = simpson if rule == "simpson" else np.trapezoid
+    return np.asarray(integrate(np.eye(points.size), x=points))
 
 
 def _ess(log_weight: np.ndarray) -> float:
@@ -245,7 +254,7 @@ def _too_few(n: float, what: str) -> str:
     return f"{n:.3g} {what} cannot carry a standard error; at least {MIN_INDEPENDENT} are needed"
 
 
-def _vector(x: Values, name: str, *, n_least: int = 1, allowed: str = "") -> np.ndarray:
+def _vector(x: Any, name: str, *, n_least: int = 1, allowed: str = "") -> np.ndarray:
     """Float64 vector of numbers, finite but for one allowed infinity."""
     x = np.asarray(x, np.float64)
     if x.ndim != 1 or x.size < n_least:
