@@ -81,7 +81,7 @@ def load_data(config: Config, *, with_test: bool = False) -> Dataset:
     """
     section: DataSection = config.data
     if section.source in ("ising", "mixture"):
-        _fits_memory(8 * 40 * section.n_samples, f"data.n_samples = {section.n_samples}")
+        fits_memory(8 * 40 * section.n_samples, f"data.n_samples = {section.n_samples}")
     if section.source == "digits":
         dataset = datasets.digits()
     elif section.source == "mnist":
@@ -130,9 +130,7 @@ def _mixture(n_components: int, key: Any, x: np.ndarray) -> GaussianMixture:
     if not np.isfinite(x).all():
         raise InputError("training data holds NaN or infinite values; remove or impute them")
     if n_components > len(x):
-        raise InputError(
-            f"model.n_components = {n_components} exceeds the {len(x)} training samples; lower it"
-        )
+        raise InputError(f"model.n_components = {n_components} exceeds the {len(x)} training samples; lower it")
     chosen = np.asarray(jax.random.choice(key, len(x), (n_components,), replace=False))
     covariance = np.cov(x, rowvar=False).reshape(x.shape[1], x.shape[1]) / 2
     if np.linalg.eigvalsh(covariance).min() <= 1e-9 * max(np.trace(covariance), 1e-30):
@@ -238,15 +236,15 @@ def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
         )
         * per_walker,
     }
-    _fits_memory(itemsize * total, max(parts, key=lambda name: parts[name]))
+    fits_memory(itemsize * total, max(parts, key=lambda name: parts[name]))
 
 
-def _fits_memory(n_bytes: int, culprit: str) -> None:
+def fits_memory(n_bytes: int, culprit: str) -> None:
+    """Raises InputError when main memory is smaller than what a setting, named as the culprit, needs."""
     available = physical_memory()
     if available is not None and n_bytes > available:
         raise InputError(
-            f"{culprit} needs at least {n_bytes / 2**30:,.1f} GiB, this machine has "
-            f"{available / 2**30:,.1f}; lower it"
+            f"{culprit} needs at least {n_bytes / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f}; lower it"
         )
 
 

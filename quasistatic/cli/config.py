@@ -169,41 +169,29 @@ def _check_together(config: Config) -> None:
     model, kernel, data, training = config.model, config.kernel, config.data, config.training
     if kernel.kind not in KERNELS[model.kind]:
         fitting = " or ".join(repr(kind) for kind in KERNELS[model.kind])
-        raise InputError(
-            f"kernel.kind = {kernel.kind!r} does not move a model of kind {model.kind!r}; use {fitting}"
-        )
+        raise InputError(f"kernel.kind = {kernel.kind!r} does not move a model of kind {model.kind!r}; use {fitting}")
     if kernel.fused and kernel.kind != "ula":
-        raise InputError(
-            f"kernel.fused is a move of kernel.kind = 'ula', not of {kernel.kind!r}; set it to false"
-        )
+        raise InputError(f"kernel.fused is a move of kernel.kind = 'ula', not of {kernel.kind!r}; set it to false")
     if model.kind == "custom" and model.energy is None:
         raise InputError("model.kind = 'custom' needs model.energy = 'module:attr' (or --energy module:attr)")
     if model.kind != "custom" and model.energy is not None:
-        raise InputError(
-            f"model.energy is for model.kind = 'custom', not {model.kind!r}; set the kind or drop it"
-        )
+        raise InputError(f"model.energy is for model.kind = 'custom', not {model.kind!r}; set the kind or drop it")
     if model.kind == "custom":
         _check_base(config)
     if data.source == "file" and data.path is None:
         raise InputError(
-            "data.source = 'file' needs data.path (or --data): a .npy, .npz, .csv file or a folder of IDX "
-            "files"
+            "data.source = 'file' needs data.path (or --data): a .npy, .npz, .csv file or a folder of IDX files"
         )
     if data.source in ("digits", "ising", "mixture") and data.path is not None:
         raise InputError(
-            f"data.path is not used by data.source = {data.source!r}; set data.source = 'file' or drop the "
-            "path"
+            f"data.path is not used by data.source = {data.source!r}; set data.source = 'file' or drop the path"
         )
     if training.centred and model.kind != "rbm":
         raise InputError(f"training.centred needs model.kind = 'rbm', not {model.kind!r}; set it to false")
     if training.positive == "sampled" and model.kind != "rbm":
-        raise InputError(
-            f"training.positive = 'sampled' needs model.kind = 'rbm', not {model.kind!r}; use 'exact'"
-        )
+        raise InputError(f"training.positive = 'sampled' needs model.kind = 'rbm', not {model.kind!r}; use 'exact'")
     if config.optimiser.kind == "adam" and config.optimiser.momentum:
-        raise InputError(
-            "optimiser.momentum belongs to optimiser.kind = 'sgd'; adam has its own: set it to 0"
-        )
+        raise InputError("optimiser.momentum belongs to optimiser.kind = 'sgd'; adam has its own: set it to 0")
     if 0 < config.auditor.n_groups < 16 and config.auditor.n_walkers:
         raise InputError(
             "auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got "
@@ -214,8 +202,7 @@ def _check_together(config: Config) -> None:
     for key in ("every", "checkpoint_every"):
         if getattr(config.record, key) > config.run.n_steps:
             raise InputError(
-                f"record.{key} = {getattr(config.record, key)} exceeds run.n_steps = {config.run.n_steps}; "
-                "lower it"
+                f"record.{key} = {getattr(config.record, key)} exceeds run.n_steps = {config.run.n_steps}; lower it"
             )
 
 
@@ -228,8 +215,7 @@ def _check_base(config: Config) -> None:
         )
     if kernel != "gibbs" and base == "frequencies":
         raise InputError(
-            "model.base = 'frequencies' is for two-state samples (kernel.kind = 'gibbs'); use 'gaussian' or "
-            "'uniform'"
+            "model.base = 'frequencies' is for two-state samples (kernel.kind = 'gibbs'); use 'gaussian' or 'uniform'"
         )
     if kernel == "ula" and base == "uniform":
         raise InputError(

@@ -93,9 +93,7 @@ def load_energy(path: str, key: Key, *, levels: tuple[float, ...] | None = None)
         except Exception as error:
             raise InputError(f"--energy {path}: the factory fails with {_flat(error)}") from None
     if inspect.isclass(found):
-        raise InputError(
-            f"--energy {path} is a class; name an instance, or a function of `key` that makes one"
-        )
+        raise InputError(f"--energy {path} is a class; name an instance, or a function of `key` that makes one")
     if not callable(found):
         raise InputError(f"--energy {path} is a {type(found).__name__}; an energy is callable on one sample")
     arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, found)
@@ -117,11 +115,7 @@ def check_energy(energy: AbstractEnergy, x: Float[np.ndarray, "n d"], *, path: s
     try:
         shape = jax.eval_shape(energy, some[0])
         if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
-            what = (
-                f"shape {shape.shape} and type {shape.dtype}"
-                if hasattr(shape, "shape")
-                else type(shape).__name__
-            )
+            what = f"shape {shape.shape} and type {shape.dtype}" if hasattr(shape, "shape") else type(shape).__name__
             raise InputError(
                 f"--energy {path} must map one sample to a real scalar, but returns {what} for a sample of "
                 f"shape {some[0].shape}"
@@ -130,20 +124,14 @@ def check_energy(energy: AbstractEnergy, x: Float[np.ndarray, "n d"], *, path: s
     except InputError as error:
         raise InputError(f"--energy {path}: {error}" if path not in str(error) else str(error)) from None
     except Exception as error:
-        raise InputError(
-            f"--energy {path} fails on a sample of shape {some[0].shape}: {_flat(error)}"
-        ) from None
+        raise InputError(f"--energy {path} fails on a sample of shape {some[0].shape}: {_flat(error)}") from None
     is_finite = jnp.isfinite(values) & jnp.all(jnp.isfinite(slopes), axis=tuple(range(1, slopes.ndim)))
     if not bool(jnp.all(is_finite)):
         row = int(jnp.argmin(is_finite))
-        raise InputError(
-            f"--energy {path} is not finite, or has no finite gradient, at row {row} of the data"
-        )
+        raise InputError(f"--energy {path} is not finite, or has no finite gradient, at row {row} of the data")
 
 
-def base_law(
-    kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name: str | None
-) -> AbstractTractable:
+def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name: str | None) -> AbstractTractable:
     """Law with known Z around the data, from which walkers start.
 
     Args:
@@ -159,9 +147,7 @@ def base_law(
         unit = units(units_name, x.shape[1])
         levels = np.asarray(unit.levels)
         mean = (x.sum(0) + levels.sum()) / (len(x) + len(levels))
-        fields = (
-            unit.field_of_mean(jnp.asarray(mean, float)) if kind == "frequencies" else jnp.zeros(x.shape[1])
-        )
+        fields = unit.field_of_mean(jnp.asarray(mean, float)) if kind == "frequencies" else jnp.zeros(x.shape[1])
         return IndependentUnits(fields, unit)
     middle, width = (x.max(0) + x.min(0)) / 2, x.max(0) - x.min(0)
     spread = np.maximum(x.std(0), 1e-3 * max(float(x.std()), 1e-6))  # a constant column still needs a width
@@ -173,12 +159,14 @@ def base_law(
 
 @contextlib.contextmanager
 def _working_directory_first() -> Iterator[None]:
-    here = os.getcwd()
+    here, writes_no_bytecode = os.getcwd(), sys.dont_write_bytecode
     sys.path.insert(0, here)
+    sys.dont_write_bytecode = True  # reading a file must not leave a folder beside it
     importlib.invalidate_caches()
     try:
         yield
     finally:
+        sys.dont_write_bytecode = writes_no_bytecode
         with contextlib.suppress(ValueError):
             sys.path.remove(here)
 

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from quasistatic.errors import InputError
 from quasistatic.train.checkpoint import write_text
 
 RUNS = "runs"
-PACKAGES = ("quasistatic", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn")
 FREE_TO_CHANGE = {("run", "max_minutes"), ("data", "path")}  # settings that do not change what a run computes
 
 
@@ -83,8 +84,7 @@ def stored_config(folder: Path) -> Config | None:
         foreign = [entry.name for entry in folder.iterdir() if not entry.name.endswith(".partial")]
         if foreign:
             raise InputError(
-                f"{folder} is not a run folder: it has no config.toml but holds {min(foreign)!r}; choose "
-                "another --out"
+                f"{folder} is not a run folder: it has no config.toml but holds {min(foreign)!r}; choose another --out"
             )
         return None
     try:
@@ -136,6 +136,7 @@ def environment(dataset: Dataset) -> dict[str, Any]:
     device = jax.config.jax_default_device or jax.devices()[0]
     return {
         "python": platform.python_version(),
+        "quasistatic": sys.modules["quasistatic"].__version__,  # the package lies above this layer
         "packages": {name: _version(name) for name in PACKAGES},
         "jax": _version("jax"),
         "device": str(getattr(device, "device_kind", device)),

@@ -30,15 +30,16 @@ class LiveLine:
         self._console = console or Console(stderr=True, highlight=False)
         self._live: Live | None = None
         self._row: Mapping[str, Any] = {}
-        self._n_steps = self._first = self._step = 0
+        self._n_steps = self._step = 0
+        self._first: int | None = None
         self._begun = self._at = 0.0
         self._next_plain = 0.0
 
     def start(self, step: int, n_steps: int) -> None:
         """Begins at a step (not 0 when a run is resumed)."""
-        self._first = self._step = step
+        self._first = None
+        self._step = step
         self._n_steps = n_steps
-        self._begun = self._at = time.monotonic()
         self._next_plain = step + (n_steps - step) / N_PLAIN
         if self._console.is_terminal:
             self._live = Live(self, console=self._console, refresh_per_second=REFRESH, transient=True)
@@ -50,6 +51,8 @@ class LiveLine:
     def update(self, row: Mapping[str, Any]) -> None:
         """Takes a recorded row."""
         self._row, self._step, self._at = row, int(row["step"]), time.monotonic()
+        if self._first is None:  # what came before was compilation
+            self._first, self._begun = self._step, self._at
         if self._live is None and (self._step >= self._next_plain or self._step >= self._n_steps):
             self._next_plain = max(self._next_plain + self._n_steps / N_PLAIN, self._step + 1)
             self._console.print(f"{self._pace()}  {numbers(self._row)}", soft_wrap=True)
@@ -72,8 +75,9 @@ class LiveLine:
         return Group(head, Text(numbers(self._row), no_wrap=True, overflow="ellipsis"))
 
     def _pace(self) -> str:
-        done, elapsed = self._step - self._first, self._at - self._begun
         where = f"{self._step:,}/{self._n_steps:,}"
+        done = 0 if self._first is None else self._step - self._first
+        elapsed = self._at - self._begun
         if not done or elapsed <= 0:
             return where
         rate = done / elapsed
@@ -94,7 +98,7 @@ def numbers(row: Mapping[str, Any]) -> str:
         ess = row["ess_auditor"] if row.get("ess_auditor") is not None else row["ess_driver"]
         parts.append(f"ESS {ess:.2f}")
     for name, label, form in (
-        ("excess_work", "excess", ".3g"),
+        ("excess_work", "excess", ".2f"),
         ("flip_rate", "flips", ".3f"),
         ("accept_rate", "accepted", ".3f"),
     ):

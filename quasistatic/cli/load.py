@@ -39,9 +39,7 @@ class LoadedRun(Run):
         data = self.environment.get("data")
         n = data.get("n_units") if isinstance(data, dict) else None
         if not isinstance(n, int) or n < 1:
-            raise InputError(
-                f"{self.path / 'environment.json'} does not say how long a sample is (data.n_units)"
-            )
+            raise InputError(f"{self.path / 'environment.json'} does not say how long a sample is (data.n_units)")
         return n
 
     @property
@@ -63,9 +61,7 @@ class LoadedRun(Run):
         if which not in WHICH:
             raise InputError(f"no parameters are called {which!r}; choose one of {', '.join(WHICH)}")
         if which == "averaged" and not self.settings.optimiser.ema:
-            raise InputError(
-                f"{self.path} keeps no averaged parameters (optimiser.ema = 0); choose last or best"
-            )
+            raise InputError(f"{self.path} keeps no averaged parameters (optimiser.ema = 0); choose last or best")
         archive = self.checkpoint("best" if which == "best" else "last")
         return self._filled(archive, "averaged" if which == "averaged" else "model")
 
@@ -73,9 +69,7 @@ class LoadedRun(Run):
         """The model of one stored age. Raises: InputError when that step was not stored."""
         ages = dict(self.ages())
         if step not in ages:
-            raise InputError(
-                f"{self.path} keeps no age at step {step}; it keeps {', '.join(map(str, ages)) or 'none'}"
-            )
+            raise InputError(f"{self.path} keeps no age at step {step}; it keeps {', '.join(map(str, ages)) or 'none'}")
         return self._filled(ages[step], "model")
 
     def _filled(self, archive: Archive, prefix: str) -> AbstractEnergy:

@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 
-import quasistatic
 from quasistatic.errors import CheckFailed, InputError, RunFailure
 
 INTERRUPTED = 130
@@ -31,9 +30,7 @@ app = typer.Typer(
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/digits-rbm-001.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Which = Annotated[str, typer.Option(help="Parameters: last, best or averaged.")]
-DataPath = Annotated[
-    str | None, typer.Option("--data", metavar="PATH", help="Data file, or folder of IDX files.")
-]
+DataPath = Annotated[str | None, typer.Option("--data", metavar="PATH", help="Data file, or folder of IDX files.")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +73,7 @@ def _stop(message: str, code: int) -> int:
 
 def _show_version(is_asked: bool) -> None:
     if is_asked:
-        print(f"quasistatic {quasistatic.__version__}")
+        print(f"quasistatic {sys.modules['quasistatic'].__version__}")  # the package lies above this layer
         raise typer.Exit
 
 
@@ -106,9 +103,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run folder; default the next free runs/RECIPE-NNN.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers (run.seed).")] = None,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu, gpu or gpu:1.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this time, resumable.")] = None,

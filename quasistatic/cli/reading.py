@@ -54,8 +54,7 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool) -> int:
 
     if name is None:
         listed = [
-            {"name": e.name, "title": e.title, "reference": e.reference, "available": bool(e.module)}
-            for e in ENTRIES
+            {"name": e.name, "title": e.title, "reference": e.reference, "available": bool(e.module)} for e in ENTRIES
         ]
         if is_json:
             print(json.dumps(listed, indent=1, ensure_ascii=False))
@@ -79,9 +78,7 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool) -> int:
         table.add_row(row.quantity, f"{row.expected:.5g}", measured, stderr, f"{row.tolerance:.2g}", verdict)
     _console().print(table)
     n_failed = sum(not row.ok for row in outcome.rows)
-    print(
-        f"{len(outcome.rows)} rows, {n_failed} failed" if n_failed else f"{len(outcome.rows)} rows, all agree"
-    )
+    print(f"{len(outcome.rows)} rows, {n_failed} failed" if n_failed else f"{len(outcome.rows)} rows, all agree")
     return CHECK_FAILED if n_failed else 0
 
 

@@ -85,9 +85,7 @@ def recovery(model: Pairwise, n_samples: int) -> Recovery:
     """
     fields, couplings, edges = truth()
     pairs = complete_graph(SIDE * SIDE)
-    difference = np.concatenate(
-        [np.asarray(model.fields, float), _dense(model.couplings, model.edges)[_upper(pairs)]]
-    )
+    difference = np.concatenate([np.asarray(model.fields, float), _dense(model.couplings, model.edges)[_upper(pairs)]])
     difference -= np.concatenate([fields, _dense(couplings, edges)[_upper(pairs)]])
     x = states()
     features = np.concatenate([x, x[:, pairs[:, 0]] * x[:, pairs[:, 1]]], axis=1)

@@ -20,9 +20,7 @@ MAX_BYTES = 10**6  # a configuration is a page of text; anything larger is anoth
 def recipes() -> dict[str, str]:
     """Text of every recipe, by name."""
     folder = resources.files("quasistatic.cli") / "recipes"
-    found = {
-        path.name.removesuffix(".toml"): path for path in folder.iterdir() if path.name.endswith(".toml")
-    }
+    found = {path.name.removesuffix(".toml"): path for path in folder.iterdir() if path.name.endswith(".toml")}
     return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
 
 
@@ -32,9 +30,7 @@ def recipe(name: str) -> str:
     if name not in known:
         hint = nearest(name, known)
         also = f"; did you mean {hint}?" if hint else ""
-        raise InputError(
-            f"no recipe is called {name!r}{also} (recipes: {', '.join(known)}; or give a .toml file)"
-        )
+        raise InputError(f"no recipe is called {name!r}{also} (recipes: {', '.join(known)}; or give a .toml file)")
     return known[name]
 
 
@@ -52,14 +48,10 @@ def read(recipe_or_toml: str) -> tuple[dict[str, Any], str]:
         raise InputError(f"{path} is a folder; give a .toml file (a run keeps its own as config.toml)")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"{path} has {path.stat().st_size} bytes: not a configuration; give a .toml file"
-            )
+            raise InputError(f"{path} has {path.stat().st_size} bytes: not a configuration; give a .toml file")
         return tomllib.loads(path.read_text(encoding="utf-8")), path.stem
     except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist; give a recipe ({', '.join(recipes())}) or a .toml file"
-        ) from None
+        raise InputError(f"{path} does not exist; give a recipe ({', '.join(recipes())}) or a .toml file") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -86,9 +78,7 @@ def override(raw: dict[str, Any], settings: Iterable[str], keys: dict[str, list[
         dotted, equals, text = setting.partition("=")
         dotted, text = dotted.strip(), text.strip()
         if not equals or not dotted or not text:
-            raise InputError(
-                f"--set takes section.key=value, got {setting!r}; for example --set optimiser.rate=0.02"
-            )
+            raise InputError(f"--set takes section.key=value, got {setting!r}; for example --set optimiser.rate=0.02")
         name, _, key = dotted.partition(".")
         if key not in keys.get(name, ()):
             raise InputError(f"--set {setting}: {unknown(dotted, keys)}")
@@ -182,9 +172,7 @@ def _describe(item: Any, location: Sequence[str], keys: dict[str, list[str]]) ->
         also = f"did you mean [{hint}]?" if hint else f"the sections are {', '.join(keys)}"
         return f"unknown section [{dotted}]; {also}"
     if kind == "missing":
-        return (
-            f"{dotted} is missing; add it" if len(location) > 1 else f"section [{dotted}] is missing; add it"
-        )
+        return f"{dotted} is missing; add it" if len(location) > 1 else f"section [{dotted}] is missing; add it"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"[{dotted}] must be a table of keys, got {_shown(given)}"
     if kind == "literal_error":

@@ -115,9 +115,7 @@ def _stored(out: Path | None, is_resumed: bool) -> Config | None:
     return folders.stored_config(out)
 
 
-def _shortcuts(
-    seed: int | None, max_minutes: float | None, energy: str | None, data: str | None
-) -> Iterator[str]:
+def _shortcuts(seed: int | None, max_minutes: float | None, energy: str | None, data: str | None) -> Iterator[str]:
     if seed is not None:
         yield f"run.seed={seed}"
     if max_minutes is not None:
@@ -158,7 +156,11 @@ def _write_report(folder: Path) -> None:
     """Writes report.html and notes it in result.json."""
     from quasistatic.report import write_report
 
-    path = write_report(folder)
+    try:
+        path = write_report(folder)
+    except InputError as error:  # the run itself is complete
+        print(f"quasistatic: no report: {error}", file=sys.stderr)
+        return
     result = Run(folder).result or {}
     result["report"] = path.name
     write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")

@@ -73,9 +73,7 @@ ENTRIES = (
     Entry("minimal-dissipation", "minimal-dissipation learning", "Hnybida, Verret 2025, arXiv:2510.03137"),
     Entry("temperature", "endogenous temperature", "Süleymanoğlu 2026, arXiv:2603.02525"),
     Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),
-    Entry(
-        "short-runs", "non-convergent training", "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428"
-    ),
+    Entry("short-runs", "non-convergent training", "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428"),
 )
 """Everything that is, or will be, reproduced."""
 
