@@ -1,0 +1,23 @@
+"""Data sets: embedded digits, MNIST, files, alignments and drawn laws, checked before anything is trained on
+them."""
+
+from quasistatic.datasets.alignments import fasta
+from quasistatic.datasets.base import Dataset, infer_kind, require_binary
+from quasistatic.datasets.embedded import digits
+from quasistatic.datasets.files import from_file
+from quasistatic.datasets.idx import mnist, read_idx
+from quasistatic.datasets.laws import MIXTURE_2D, MixtureLaw, mixture_2d
+
+__all__ = [
+    "MIXTURE_2D",
+    "Dataset",
+    "MixtureLaw",
+    "digits",
+    "fasta",
+    "from_file",
+    "infer_kind",
+    "mixture_2d",
+    "mnist",
+    "read_idx",
+    "require_binary",
+]
