@@ -197,6 +197,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+    if value is None or not np.isfinite(value):
         return ""
-    return repr(value) if isinstance(value, float) else str(value)
+    return str(value) if isinstance(value, int) else repr(float(value))
