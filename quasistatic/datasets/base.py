@@ -47,7 +47,7 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"unknown kind of data {self.kind!r}; use one of {', '.join(get_args(Kind))}")
-        event = self.train.shape[1:]
+        event = np.shape(self.train)[1:]
         for part in ("train", "heldout", "test"):
             x, name = getattr(self, part), f"{part} data of {self.name}"
             if x is None and part != "train":
