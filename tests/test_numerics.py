@@ -82,9 +82,7 @@ def test_log_sums_are_safe_against_offsets(offset):
     expected = np.log(np.sum(np.exp(a), axis=1))
     tolerance = 8 * _EPS * max(1.0, abs(offset))
     np.testing.assert_allclose(log_sum_exp(jnp.asarray(a + offset), 1) - offset, expected, atol=tolerance)
-    np.testing.assert_allclose(
-        log_mean_exp(jnp.asarray(a + offset), 1) - offset, expected - np.log(3), atol=tolerance
-    )
+    np.testing.assert_allclose(log_mean_exp(jnp.asarray(a + offset), 1) - offset, expected - np.log(3), atol=tolerance)
     total = np.log(np.sum(np.exp(a)) / 6)
     np.testing.assert_allclose(log_mean_exp(jnp.asarray(a + offset)) - offset, total, atol=tolerance)
 
@@ -110,9 +108,7 @@ def test_ess_fraction_of_known_weights():
         np.testing.assert_allclose(ess_fraction(log_weight + offset), expected, rtol=1e-4)
     assert ess_fraction(jnp.zeros(100_000)) == 1.0
     assert ess_fraction(jnp.asarray([0.0, -jnp.inf, -jnp.inf])) == pytest.approx(1 / 3, rel=1e-6)
-    np.testing.assert_allclose(
-        ess_fraction(jnp.stack([log_weight] * 2, axis=1), axis=0), [expected] * 2, rtol=1e-5
-    )
+    np.testing.assert_allclose(ess_fraction(jnp.stack([log_weight] * 2, axis=1), axis=0), [expected] * 2, rtol=1e-5)
 
 
 def test_ess_fraction_is_zero_when_no_walker_has_weight_and_nan_for_nan():

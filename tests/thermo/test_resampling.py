@@ -108,9 +108,7 @@ def test_points_at_the_very_ends_of_the_line_find_walkers_with_weight():
     for stretch in (1.0, 1 - 3e-7, 1 + 3e-7):
         ends = _cumulative(_fixed(scaled * stretch))
         n = jnp.asarray(_WEIGHT.size, jnp.int32)
-        points = _Fixed(
-            jnp.asarray([0] * 6 + [12] * 7, jnp.int32), jnp.asarray([0] * 6 + [2**32 - 1] * 7, jnp.uint32)
-        )
+        points = _Fixed(jnp.asarray([0] * 6 + [12] * 7, jnp.int32), jnp.asarray([0] * 6 + [2**32 - 1] * 7, jnp.uint32))
         chosen = _under_points(ends, points, n)
         np.testing.assert_array_equal(chosen, [2] * 6 + [11] * 7)
 
@@ -146,9 +144,7 @@ def test_float32_with_many_walkers(seed):
     n = 100_000
     rng = np.random.default_rng(seed)
     log_weight = jnp.asarray(3.0 * rng.standard_normal(n) - 700.0, jnp.float32)
-    log_weight = jnp.where(
-        jnp.asarray(rng.random(n) < 0.2).at[jnp.asarray([0, n - 1])].set(True), -jnp.inf, log_weight
-    )
+    log_weight = jnp.where(jnp.asarray(rng.random(n) < 0.2).at[jnp.asarray([0, n - 1])].set(True), -jnp.inf, log_weight)
     expected = _expected(log_weight)
     key = jax.random.key(seed)
     counts = np.bincount(RESAMPLE["systematic"](key, log_weight), minlength=n)
@@ -175,14 +171,10 @@ def test_cumulative_fixed_point_is_exact():
     )
     exact = np.cumsum(np.asarray(lengths.whole, object) * 2**32 + np.asarray(lengths.part, object))
     ends = _cumulative(lengths)
-    np.testing.assert_array_equal(
-        np.asarray(ends.whole, object) * 2**32 + np.asarray(ends.part, object), exact
-    )
+    np.testing.assert_array_equal(np.asarray(ends.whole, object) * 2**32 + np.asarray(ends.part, object), exact)
     folded = _add(lengths, lengths)
     doubled = 2 * (np.asarray(lengths.whole, object) * 2**32 + np.asarray(lengths.part, object))
-    np.testing.assert_array_equal(
-        np.asarray(folded.whole, object) * 2**32 + np.asarray(folded.part, object), doubled
-    )
+    np.testing.assert_array_equal(np.asarray(folded.whole, object) * 2**32 + np.asarray(folded.part, object), doubled)
 
 
 @pytest.mark.parametrize("method", ["systematic", "residual"])
@@ -205,6 +197,4 @@ def test_groups_are_resampled_apart_under_vmap(method):
 )
 def test_wrong_input_is_named(log_weight, method, message):
     with pytest.raises(InputError, match=message):
-        inspect.unwrap(ancestors)(
-            jax.random.key(0), log_weight, method=method
-        )  # without the tests' type checks
+        inspect.unwrap(ancestors)(jax.random.key(0), log_weight, method=method)  # without the tests' type checks
