@@ -1,0 +1,286 @@
+"""The curves of a run, before anyone draws them: which columns share axes, in which colour, with which band.
+
+The figures for papers (`plots`) and the interactive page (`report`) draw the same panels, so that they cannot
+disagree. A panel that cannot be drawn says why. Colours are told apart by readers with any colour vision
+(after Okabe and Ito, 2008, darkened or lightened for contrast on white and on near-black), and never alone:
+dashes and markers say the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from quasistatic._results import Estimate
+from quasistatic.run import Run
+
+Table = dict[str, np.ndarray]
+
+PALETTE: dict[str, tuple[str, str]] = {  # role -> (on white, on near-black)
+    "train": ("#0072B2", "#56B4E9"),
+    "heldout": ("#C24E00", "#FF9A52"),
+    "exact": ("#111418", "#F4F5F7"),
+    "driver": ("#A13D7D", "#E08FC2"),
+    "auditor": ("#00805C", "#3ECFA4"),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line, dashed line or row of points.
+
+    Args:
+        label: Name in the legend.
+        x: Steps.
+        y: Values; `nan` where not available.
+        role: Key of `PALETTE`.
+        style: How it is drawn.
+        half_width: Half the height of the 95 % band, or `None`.
+        symbol: Marker of points.
+    """
+
+    label: str
+    x: Float[np.ndarray, " n"]
+    y: Float[np.ndarray, " n"]
+    role: str
+    style: Literal["line", "dashed", "points"] = "line"
+    half_width: Float[np.ndarray, " n"] | None = None
+    symbol: Literal["circle", "diamond"] = "circle"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share their axes.
+
+    Args:
+        name: File name and anchor.
+        title: Heading.
+        y_label: Quantity and unit.
+        note: What to see, in a sentence or two.
+        curves: What is drawn; nothing when all of it is missing.
+        missing: What is not drawn and why, one sentence each.
+        bounds: Range of the y axis, or `None` for the range of the curves.
+        zero: Whether the zero line is drawn.
+    """
+
+    name: str
+    title: str
+    y_label: str
+    note: str
+    curves: tuple[Curve, ...] = ()
+    missing: tuple[str, ...] = ()
+    bounds: tuple[float, float] | None = None
+    zero: bool = False
+
+
+def panels(run: Run) -> list[Panel]:
+    """All panels of curves of a run, drawn or not, in the order in which they are read."""
+    table = run.metrics if run.has("metrics.csv") else {}
+    if not table or not len(table["step"]):
+        table = {"step": np.empty(0)}
+    wide = band_factor(run)
+    no_live = _why_no_live(run)
+    found = [
+        _likelihood(table, wide, no_live),
+        _log_z(table, wide, no_live),
+        _live_error(table, wide, no_live),
+        _ess(table, no_live),
+        _work(table),
+        _excess_work(table),
+        _motion(table),
+        _gradient(table),
+    ]
+    if _column(table, "score") is not None:
+        found.append(_score(table))
+    beta = _column(table, "beta")
+    if beta is not None and np.nanmax(beta) > np.nanmin(beta):
+        curve = Curve("beta", table["step"], beta, "train")
+        note = "Set by a schedule or a regulator."
+        found.append(Panel("beta", "Inverse temperature", "beta", note, (curve,)))
+    return found
+
+
+def auditor_dof(run: Run) -> int | None:
+    """Degrees of freedom of the auditor's standard errors: one less than its groups."""
+    auditor = run.config.get("auditor")
+    n_groups = auditor.get("n_groups") if isinstance(auditor, dict) else None
+    return n_groups - 1 if isinstance(n_groups, int) and n_groups > 1 else None
+
+
+def band_factor(run: Run) -> float:
+    """Half-width of a 95 % interval of a live number, in standard errors."""
+    interval = Estimate(0.0, 1.0, None, "none", "unit", dof=auditor_dof(run)).interval()
+    assert interval is not None
+    return interval[1]
+
+
+def exact_likelihood(table: Table, part: Literal["train", "heldout"]) -> Float[np.ndarray, " n_rows"]:
+    """Mean log-likelihood with the exact log Z in place of the estimated one; `nan` where none was computed.
+
+    The data enter a live likelihood only through the mean of -u, which needs no walkers:
+    `ll_exact = ll + log_z - log_z_exact` with any pair (ll, log_z) of the same row.
+    """
+    nothing = np.full_like(table["step"], np.nan)
+    minus_u = table.get(f"ll_{part}", nothing) + table.get("log_z", nothing)
+    by_driver = table.get(f"ll_{part}_driver", nothing) + table.get("log_z_driver", nothing)
+    return np.where(np.isfinite(minus_u), minus_u, by_driver) - table.get("log_z_exact", nothing)
+
+
+def _likelihood(table: Table, wide: float, no_live: str) -> Panel:
+    curves, missing = [], []
+    error = table.get("ll_stderr")
+    for part, label in (("train", "train"), ("heldout", "held-out")):
+        live = _column(table, f"ll_{part}")
+        if live is not None:
+            half = None if error is None else wide * error
+            curves.append(Curve(f"{label}, live", table["step"], live, part, half_width=half))
+    if not curves:
+        missing.append(f"Live log-likelihoods are not shown: {no_live}")
+    driver = _column(table, "ll_heldout_driver")
+    if driver is not None:
+        curves.append(Curve("held-out, driver's own (optimistic)", table["step"], driver, "driver", "dashed"))
+    symbols: tuple[tuple[Literal["train", "heldout"], str, Literal["circle", "diamond"]], ...]
+    symbols = (("train", "train, exact", "circle"), ("heldout", "held-out, exact", "diamond"))
+    n_exact = len(curves)
+    for part, label, symbol in symbols:
+        exact = exact_likelihood(table, part)
+        at = np.isfinite(exact)
+        if at.any():
+            curves.append(Curve(label, table["step"][at], exact[at], "exact", "points", symbol=symbol))
+    if len(curves) == n_exact:
+        missing.append("Exact points are not shown: the column log_z_exact has no values.")
+    note = (
+        "Mean log-likelihood per example of the raw parameters. Bands are 95 % intervals of the auditor's "
+        "estimate. The driver's own number is biased by the training it drives, and looks better than it is."
+    )
+    title = "Log-likelihood while training"
+    return Panel("likelihood", title, "log-likelihood [nats]", note, tuple(curves), tuple(missing))
+
+
+def _log_z(table: Table, wide: float, no_live: str) -> Panel:
+    curves, missing = [], []
+    live, error = _column(table, "log_z"), table.get("log_z_stderr")
+    if live is None:
+        missing.append(f"The auditor's log Z is not shown: {no_live}")
+    else:
+        half = None if error is None else wide * error
+        curves.append(Curve("live (auditor)", table["step"], live, "auditor", half_width=half))
+    driver = _column(table, "log_z_driver")
+    if driver is not None:
+        curves.append(Curve("driver's own (biased)", table["step"], driver, "driver", "dashed"))
+    exact = table.get("log_z_exact")
+    if exact is not None and (at := np.isfinite(exact)).any():
+        curves.append(Curve("exact", table["step"][at], exact[at], "exact", "points", symbol="diamond"))
+    note = "Logarithm of the partition function of the raw parameters, from the work done on the walkers."
+    return Panel("log_z", "Partition function", "log Z [nats]", note, tuple(curves), tuple(missing))
+
+
+def _live_error(table: Table, wide: float, no_live: str) -> Panel:
+    title = "Can the live number be trusted?"
+    note = "Live minus exact log Z. Zero should lie in 95 % of the bars."
+    y_label = "log Z, live - exact [nats]"
+    exact = table.get("log_z_exact")
+    if exact is None or not np.isfinite(exact).any():
+        why = "Not shown: the exact log Z is not known for this run (column log_z_exact has no values)."
+        return Panel("live_error", title, y_label, note, missing=(why,))
+    curves = []
+    live, error = table.get("log_z"), table.get("log_z_stderr")
+    if live is not None and (at := np.isfinite(live - exact)).any():
+        half = None if error is None else wide * error[at]
+        curve = Curve("auditor", table["step"][at], (live - exact)[at], "auditor", "points", half)
+        curves.append(curve)
+    if not curves:
+        return Panel("live_error", title, y_label, note, missing=(f"Not shown: {no_live}",))
+    return Panel("live_error", title, y_label, note, tuple(curves), zero=True)
+
+
+def _ess(table: Table, no_live: str) -> Panel:
+    curves, missing = [], []
+    for name, why in (("driver", "no weights are kept."), ("auditor", no_live)):
+        fraction = _column(table, f"ess_{name}")
+        if fraction is None:
+            missing.append(f"The {name}'s ESS is not shown: {why}")
+        else:
+            style = "dashed" if name == "driver" else "line"
+            curves.append(Curve(name, table["step"], fraction, name, style))
+    note = "Share of the walkers that still count after weighting. A jump up to 1 is a resampling."
+    title = "Effective sample size"
+    return Panel("ess", title, "ESS / walkers", note, tuple(curves), tuple(missing), (0.0, 1.0))
+
+
+def _work(table: Table) -> Panel:
+    note = "Totals since the start, means over the driver's walkers. Work is done on them when the parameters "
+    note += "change, heat is absorbed from the bath when they move."
+    columns = (("work", "work", "train", "line"), ("heat", "heat", "heldout", "dashed"))
+    return _simple(table, "work", "Work and heat", "nats per walker", note, columns, zero=True)
+
+
+def _excess_work(table: Table) -> Panel:
+    note = "Totals since the start. Excess work is what was spent beyond the free-energy difference; shadow work "
+    note += "is the price of a kernel without detailed balance, zero for Gibbs and Metropolis moves."
+    columns = (
+        ("excess_work", "excess work", "driver", "line"),
+        ("shadow_work", "shadow work", "auditor", "dashed"),
+    )
+    return _simple(table, "excess_work", "Excess and shadow work", "nats per walker", note, columns, zero=True)
+
+
+def _motion(table: Table) -> Panel:
+    note = "Share of the units that change in a step, and of the proposals that are accepted. "
+    note += "Near zero the chains are frozen."
+    columns = (
+        ("flip_rate", "flip rate", "train", "line"),
+        ("accept_rate", "acceptance", "heldout", "dashed"),
+    )
+    return _simple(table, "flip_rate", "Motion of the walkers", "rate", note, columns, bounds=(0.0, 1.0))
+
+
+def _gradient(table: Table) -> Panel:
+    columns = (("gradient_norm", "gradient norm", "train", "line"),)
+    note = "Euclidean norm of the gradient estimate over all parameters."
+    return _simple(table, "gradient_norm", "Gradient", "norm", note, columns)
+
+
+def _score(table: Table) -> Panel:
+    note = "What picks the best checkpoint, without the auditor: the pseudo-log-likelihood of held-out rows where "
+    note += "the model has one, else the driver's own log-likelihood."
+    columns = (("score", "score", "heldout", "line"),)
+    return _simple(table, "score", "Score", "score [nats]", note, columns)
+
+
+def _simple(table: Table, name: str, title: str, y_label: str, note: str, columns, **options) -> Panel:
+    """Panel of plain columns (column, label, role, style); a column that no kernel fills is no news."""
+    curves, missing = [], []
+    for column, label, role, style in columns:
+        values = _column(table, column)
+        if values is None:
+            missing.append(column)
+        else:
+            curves.append(Curve(label, table["step"], values, role, style))
+    absent = () if curves else (f"Not shown: no values in {' or in '.join(missing)}.",)
+    return Panel(name, title, y_label, note, tuple(curves), absent, **options)
+
+
+def _column(table: Table, name: str) -> np.ndarray | None:
+    """Column with at least one number, or `None`."""
+    values = table.get(name)
+    return values if values is not None and _finite(values).any() else None
+
+
+def _finite(values: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    return np.isfinite(values)
+
+
+def _why_no_live(run: Run) -> str:
+    """Why there are no live numbers, in the run's own words where it gives any."""
+    final = (run.result or {}).get("final")
+    estimate = final.get("ll_heldout") if isinstance(final, dict) else None
+    if isinstance(estimate, dict) and estimate.get("reason"):
+        return str(estimate["reason"]).rstrip(".") + "."
+    auditor = run.config.get("auditor")
+    if not isinstance(auditor, dict) or not auditor.get("n_walkers"):
+        return "there is no auditor (auditor.n_walkers is 0)."
+    return "the run has recorded none."
