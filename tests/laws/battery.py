@@ -1,9 +1,9 @@
 """The family the laws are checked on: one row per kernel and kind of energy.
 
-A row is a path of potentials, `s` in [0, 1], that starts at a law sampled exactly and whose `log Z` is known at every `s`
-from NumPy alone. Parameters **and** beta move along it. The rows are ugly on purpose: beta starts at 0.7, sizes differ,
-energies are skewed, one unit is isolated. All rows share a few compiled functions (`opened`, `step`, `refreshed`,
-`resampled`), so that a further law on the whole family costs next to nothing.
+A row is a path of potentials, `s` in [0, 1], that starts at a law sampled exactly and whose `log Z` is known at every
+`s` from NumPy alone. Parameters **and** beta move along it. The rows are ugly on purpose: beta starts at 0.7, sizes
+differ, energies are skewed, one unit is isolated. All rows share a few compiled functions (`opened`, `step`,
+`refreshed`, `resampled`), so that a further law on the whole family costs next to nothing.
 """
 
 import functools

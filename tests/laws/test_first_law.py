@@ -18,8 +18,8 @@ from quasistatic.thermo import Controls, advance, relax, switch
 from tests.laws.battery import (
     CASES,
     METHODS,
-    N,
     QUICK,
+    N,
     controls,
     driven,
     label,
