@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +76,7 @@ class Plan:
         return sorted(s for s in every | set(self.ages) | {self.n_steps} if s > after)
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives what a run shows while it goes."""
 

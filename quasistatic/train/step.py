@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from quasistatic._keys import named, step_key
 from quasistatic._results import RESULTS
-from quasistatic._types import Key, Scalar
+from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
 from quasistatic.regulators import Reading
@@ -62,7 +62,7 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         auditor_ledger=auditor_ledger,
         key=state.key,
         step=state.step + 1,
-        gradient_norm=optax.global_norm(gradient).astype(moved.u.dtype),
+        gradient_norm=optax.tree.norm(gradient).astype(moved.u.dtype),
         result=_result(trainer, state, ledger, moved, gradient),
     )
 
@@ -116,7 +116,7 @@ def _result(trainer: Trainer, state: TrainState, ledger: Any, ensemble: Any, gra
             RESULTS.nonfinite_energy,
             ~jnp.all(jnp.isfinite(ensemble.u)) | has_no_weight & ~jnp.all(jnp.isfinite(log_weight)),
         ),
-        (RESULTS.nonfinite_parameters, ~jnp.isfinite(optax.global_norm(gradient))),
+        (RESULTS.nonfinite_parameters, ~jnp.isfinite(optax.tree.norm(gradient))),
         (RESULTS.ess_collapsed, is_collapsed),
         (RESULTS.frozen_chains, ledger.n_frozen >= trainer.frozen_after),
     )
@@ -165,7 +165,7 @@ def run_chunk(trainer: Trainer, state: TrainState, data: Float[Array, "n ..."], 
     size = trainer.batch_size or n
     per_epoch = max(n // size, 1)
 
-    def permutation(epoch: Scalar) -> Int[Array, " n"]:
+    def permutation(epoch: IntScalarLike) -> Int[Array, " n"]:
         if size == n:
             return jnp.arange(n)
         return jax.random.permutation(jax.random.fold_in(named(state.key, "epoch"), epoch), n)
