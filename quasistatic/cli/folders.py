@@ -160,7 +160,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "n_units": int(train[0].size),
         "n_train": len(train),
         "n_heldout": 0 if dataset.heldout is None else len(dataset.heldout),
-        "n_test": 0 if dataset.test is None else len(dataset.test),
+        "n_test": None if dataset.test is None else len(dataset.test),
         "sha256": _fingerprint(train),
         "provenance": dataset.provenance,
     }

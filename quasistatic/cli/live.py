@@ -98,8 +98,8 @@ def numbers(row: Mapping[str, Any]) -> str:
         ess = row["ess_auditor"] if row.get("ess_auditor") is not None else row["ess_driver"]
         parts.append(f"ESS {ess:.2f}")
     for name, label, form in (
-        ("excess_work", "excess", ".2f"),
-        ("flip_rate", "flips", ".3f"),
+        ("excess_work", "excess", ".1f"),
+        ("flip_rate", "flips", ".2f"),
         ("accept_rate", "accepted", ".3f"),
     ):
         if row.get(name) is not None:
@@ -111,7 +111,7 @@ def with_error(value: float, error: float | None) -> str:
     """`value ± error`, with the digits that the error leaves."""
     if error is None or not math.isfinite(error):
         return f"{value:.2f}"
-    digits = 2 if error <= 0 else min(max(1 - math.floor(math.log10(error)), 0), 4)
+    digits = 2 if error <= 0 else min(max(1 - math.floor(math.log10(error)), 0), 6)
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 

@@ -71,7 +71,7 @@ def _stop(message: str, code: int) -> int:
     return code
 
 
-def _show_version(is_asked: bool) -> None:
+def _show_version(is_asked: bool | None) -> None:
     if is_asked:
         print(f"quasistatic {sys.modules['quasistatic'].__version__}")  # the package lies above this layer
         raise typer.Exit
@@ -80,8 +80,8 @@ def _show_version(is_asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = None,
 ) -> None:
     """Train energy-based models and keep their thermodynamic books."""
 
@@ -136,11 +136,15 @@ def evaluate(
     which: Which = "last",
     data: DataPath = None,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu, gpu or gpu:1.")] = None,
+    temperatures: Annotated[int, typer.Option(help="Laws on the annealing path.")] = 10001,
+    chains: Annotated[int, typer.Option(help="Walkers of each annealing run, a multiple of 16.")] = 128,
 ) -> None:
     """Judge a trained model: log Z, test log-likelihood and its bracket."""
     from quasistatic.cli.evaluation import evaluate_run
 
-    evaluate_run(run, is_json=is_json, which=which, data=data, device=device)
+    evaluate_run(
+        run, is_json=is_json, which=which, data=data, device=device, n_temperatures=temperatures, n_chains=chains
+    )
 
 
 @app.command()

@@ -72,7 +72,13 @@ def ising(n_samples: int) -> Dataset:
         test=None,
         event_shape=(SIDE, SIDE),
         kind="spin",
-        provenance=f"exact samples of a periodic {SIDE}x{SIDE} lattice, couplings and draws of seed {SEED}",
+        provenance={
+            "source": f"exact samples of a known periodic {SIDE}x{SIDE} lattice of spins",
+            "rule": f"couplings and draws of seed {SEED}",
+            "fields": fields.tolist(),
+            "edges": edges.tolist(),
+            "couplings": couplings.tolist(),
+        },
     )
 
 

@@ -41,8 +41,8 @@ def read(recipe_or_toml: str) -> tuple[dict[str, Any], str]:
         InputError: no such recipe or file, or the file is not TOML.
     """
     path = Path(recipe_or_toml)
-    is_file = path.suffix == ".toml" or len(path.parts) > 1 or path.is_file()
-    if not is_file:
+    is_file = path.suffix == ".toml" or len(path.parts) > 1 or path.exists()
+    if recipe_or_toml in recipes() or not is_file:
         return tomllib.loads(recipe(recipe_or_toml)), recipe_or_toml
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a .toml file (a run keeps its own as config.toml)")
@@ -128,7 +128,7 @@ def unknown(dotted: str, keys: dict[str, list[str]]) -> str:
     name, _, key = dotted.partition(".")
     everything = [f"{section}.{k}" for section, own in keys.items() for k in own]
     same_key = [full for full in everything if full.split(".")[1] == (key or name)]
-    hint = nearest(dotted, everything) or (same_key[0] if same_key else None)
+    hint = (same_key[0] if same_key else None) or nearest(dotted, everything)
     if hint is not None and key and name not in keys and nearest(name, keys) is None and not same_key:
         hint = None  # neither the section nor the key is close to anything
     if hint is not None:
