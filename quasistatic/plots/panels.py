@@ -220,7 +220,8 @@ def _work(table: Table) -> Panel:
 
 def _excess_work(table: Table) -> Panel:
     note = "Totals since the start. Excess work is what was spent beyond the free-energy difference; shadow work "
-    note += "is the price of a kernel without detailed balance, zero for Gibbs and Metropolis moves."
+    note += "is the price of a kernel without detailed balance: zero for Gibbs and Metropolis moves, booked as work "
+    note += "by fused Langevin moves."
     columns = (
         ("excess_work", "excess work", "driver", "line"),
         ("shadow_work", "shadow work", "auditor", "dashed"),

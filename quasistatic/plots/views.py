@@ -101,7 +101,7 @@ def filters_through_ages(
     n_filters: int = 8,
     n_ages: int = 6,
 ) -> tuple[list[int], Float[np.ndarray, "n height width"]] | None:
-    """The filters that end largest, at evenly chosen ages of the run.
+    """The filters that end largest, at ages that double or so, from a sixty-fourth of the run to its end.
 
     Args:
         ages: (step, arrays), oldest first.
@@ -114,7 +114,9 @@ def filters_through_ages(
     """
     if len(ages) < 2 or image_shape is None:
         return None
-    chosen = np.unique(np.linspace(0, len(ages) - 1, min(n_ages, len(ages))).astype(int))
+    steps = np.array([step for step, _ in ages])
+    wanted = np.geomspace(max(steps[-1] / 64, 1), max(steps[-1], 1), n_ages)
+    chosen = np.unique([np.argmin(np.abs(steps - step)) for step in wanted])
     matrices = [weight_matrix(ages[i][1]) for i in chosen]
     found = [m for m in matrices if m is not None and len(m) == image_shape[0] * image_shape[1]]
     if len(found) < len(chosen) or len({m.shape for m in found}) > 1:

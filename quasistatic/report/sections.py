@@ -74,7 +74,7 @@ def headline(summary: Summary) -> Section:
     log_z = summary.find("log_z")
     if log_z is not None and log_z.estimate.value is not None:
         exact_log_z = summary.find("log_z", "exact", "raw")
-        note = f"{_whose(log_z)}{_beside_exact(exact_log_z)}"
+        note = f"{_whose(log_z)}{_beside_exact(exact_log_z, markup.decimals_of(log_z.estimate.stderr))}"
         cards.append(markup.card("log Z", markup.with_error(log_z.estimate, "nats"), note))
     cards.append(_ess_card(summary))
     main = f'<div class="cards">{"".join(cards)}</div>{_table(summary)}'
@@ -204,7 +204,7 @@ def _facts(run: Run, summary: Summary) -> list[str]:
         if isinstance(table, dict) and table.get(key):
             facts.append(f"{section} {table[key]}")
     if run.has("checkpoints/best.npz"):
-        facts.append(f"best (by the driver) at step {run.checkpoint('best').step:,}")
+        facts.append(f"best at step {run.checkpoint('best').step:,}")
     return facts
 
 
@@ -264,22 +264,23 @@ def _whose(number: Number) -> str:
     return f"Of the {escape(number.parameters)} parameters."
 
 
-def _beside_exact(exact: Number | None) -> str:
+def _beside_exact(exact: Number | None, decimals: int) -> str:
     if exact is None or exact.estimate.value is None:
         return ""
-    return f" Exact {markup.number(exact.estimate.value)}."
+    return f" Exact {markup.number(exact.estimate.value, decimals)}."
 
 
 def _table(summary: Summary) -> str:
     if not summary.numbers:
         return ""
     rows = []
+    digits = {n.quantity: markup.decimals_of(n.estimate.stderr) for n in summary.numbers if n.source == ""}
     for n in summary.numbers:
         e = n.estimate
         if e.value is None:
             cells = f'<td colspan="3">withheld: {escape(markup.why_withheld(e))}</td>'
         else:
-            decimals = markup.decimals_of(e.stderr)
+            decimals = digits.get(n.quantity, markup.decimals_of(e.stderr))
             error = "0" if e.stderr == 0 else markup.number(e.stderr, decimals)
             shown = (markup.number(e.value, decimals), error, markup.interval(e))
             cells = "".join(f'<td class="number">{cell}</td>' for cell in shown)
@@ -287,10 +288,10 @@ def _table(summary: Summary) -> str:
         kind = ' class="main"' if is_main else ""
         rows.append(
             f"<tr{kind}><td>{escape(n.label)}</td><td>{escape(n.origin)}</td>"
-            f"<td>{escape(n.parameters)}</td>{cells}<td>{escape(e.bias)}</td>"
+            f"{cells}<td>{escape(n.parameters)}</td><td>{escape(e.bias)}</td>"
             f'<td class="number">{markup.number(e.ess)}</td><td>{escape(e.method)}</td></tr>'
         )
-    names = ("quantity", "source", "parameters", "value", "s.e.", "95 % interval", "bias", "ESS", "method")
+    names = ("quantity", "source", "value", "s.e.", "95 % interval", "parameters", "bias", "ESS", "method")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<div class="card scroll" style="margin-top:14px">{body}</div>'

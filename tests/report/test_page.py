@@ -268,7 +268,7 @@ def test_tables_hold_every_key(fake_run):
     assert "1437" in page.texts and "float32" in page.texts and "0.0001" in page.texts
 
 
-@pytest.mark.parametrize("name", ["checkpoints/last.npz", "checkpoints/best.npz", "ages/age-00000001.npz"])
+@pytest.mark.parametrize("name", ["checkpoints/last.npz", "checkpoints/best.npz", "ages/age-00008000.npz"])
 def test_damaged_archive_leaves_the_old_page(fake_run, name):
     folder = fake_run()
     (folder / "report.html").write_text("old")

@@ -202,3 +202,18 @@ def test_filters_are_the_columns_of_the_weights(fake_run):
     assert tiles is not None and tiles.shape == (24, 8, 8)
     np.testing.assert_array_equal(tiles[0].ravel(), weights[:, largest])
     assert views.filter_tiles(arrays, (8, 9)) is None and views.filter_tiles(arrays, None) is None
+
+
+def test_filters_through_ages_follow_the_ones_that_end_largest(fake_run):
+    ages = Run(fake_run()).ages()
+    found = views.filters_through_ages(ages, (8, 8), n_filters=3, n_ages=4)
+    assert found is not None
+    steps, tiles = found
+    assert steps[-1] == 8000 and steps == sorted(set(steps)) and tiles.shape == (3 * len(steps), 8, 8)
+    last = dict(ages)[8000]["model/weights"]
+    largest = np.argsort(-(last**2).sum(axis=0))[:3]
+    for row, step in enumerate(steps):
+        expected = dict(ages)[step]["model/weights"].T[largest].reshape(-1, 8, 8)
+        np.testing.assert_array_equal(tiles[3 * row : 3 * row + 3], expected)
+    assert views.filters_through_ages(ages[:1], (8, 8)) is None
+    assert views.filters_through_ages(ages, None) is None
