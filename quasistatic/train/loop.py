@@ -207,7 +207,7 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Reco
         """Pseudo-log-likelihood of held-out rows (exact, no sampler); else the driver's likelihood."""
         if scored is None:
             return row["ll_heldout_driver"]
-        return float(pseudo_likelihood(state.model, scored, state.controls.beta))
+        return pseudo_likelihood(state.model, scored, float(state.controls.beta))
 
     return Recorder(dataset.train, dataset.heldout, log_z_start=start, rates=trainer.kernel.rates, score=score)
 
