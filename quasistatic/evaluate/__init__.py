@@ -1,11 +1,11 @@
 """Evaluation: exact and annealed partition functions, likelihoods, quality of samples."""
 
-from quasistatic.evaluate.ais import Bracket as Bracket
-from quasistatic.evaluate.ais import ais as ais
-from quasistatic.evaluate.ais import annealed as annealed
-from quasistatic.evaluate.ais import equilibrated as equilibrated
-from quasistatic.evaluate.ais import log_partition_bracket as log_partition_bracket
-from quasistatic.evaluate.ais import reverse_ais as reverse_ais
+from quasistatic.evaluate.annealing import Bracket as Bracket
+from quasistatic.evaluate.annealing import ais as ais
+from quasistatic.evaluate.annealing import annealed as annealed
+from quasistatic.evaluate.annealing import equilibrated as equilibrated
+from quasistatic.evaluate.annealing import log_partition_bracket as log_partition_bracket
+from quasistatic.evaluate.annealing import reverse_ais as reverse_ais
 from quasistatic.evaluate.exact import Moments as Moments
 from quasistatic.evaluate.exact import exact_likelihood as exact_likelihood
 from quasistatic.evaluate.exact import exact_moments as exact_moments

@@ -246,13 +246,17 @@ def _moments_rbm(energy: RBM, beta: float, n: int) -> Moments:
     if _enumerates_hidden(energy):
         h = _states(energy.hidden, energy.weights.dtype)
         p = jax.nn.softmax(jax.vmap(lambda state: _hidden_log_weight((energy, beta), state))(h))
-        natural = energy.visible_natural(energy.visible_inputs(h), beta)
-        mean, variance = jax.vmap(energy.visible.mean)(natural), jax.vmap(energy.visible.variance)(natural)
+
+        def conditional(state):
+            natural = energy.visible_natural(energy.visible_inputs(state), beta)
+            return energy.visible.mean(natural), energy.visible.variance(natural)
+
+        mean, variance = jax.vmap(conditional)(h)
         weighted = p[:, None] * mean
         second = weighted.T @ mean + jnp.diag(p @ variance)
         return Moments(jnp.sum(weighted, 0), second, p @ h, weighted.T @ h)
     v = _states(energy.visible, energy.weights.dtype)
     p = jax.nn.softmax(-_reduced(energy, v, beta))
-    hidden = jax.vmap(energy.hidden.mean)(energy.hidden_natural(energy.hidden_inputs(v), beta))
+    hidden = jax.vmap(lambda x: energy.hidden.mean(energy.hidden_natural(energy.hidden_inputs(x), beta)))(v)
     weighted = p[:, None] * v
     return Moments(p @ v, weighted.T @ v, p @ hidden, weighted.T @ hidden)

@@ -24,7 +24,7 @@ from quasistatic.energies.pairwise import Pairwise
 from quasistatic.energies.rbm import RBM
 from quasistatic.energies.units import AbstractUnits
 from quasistatic.errors import InputError
-from quasistatic.evaluate.ais import Bracket
+from quasistatic.evaluate.annealing import Bracket
 from quasistatic.evaluate.exact import mean_reduced
 
 Data = Float[Array | np.ndarray, "n_samples n"]
@@ -107,7 +107,7 @@ def pseudo_likelihood(energy: AbstractEnergy, data: Data, beta: float = 1.0, *, 
     return _mean_over(scores, energy, data, units, beta, n_per_chunk)
 
 
-def reconstruction_error(energy: RBM, data: Data, beta: float = 1.0, *, n_per_chunk: int = 4096) -> float:
+def reconstruction_error(energy: AbstractEnergy, data: Data, beta: float = 1.0, *, n_per_chunk: int = 4096) -> float:
     """Mean squared difference per unit between data and their mean-field reconstruction `<v | <h | v>>`.
 
     Deterministic, and no measure of likelihood: a model that copies its input has none.

@@ -6,7 +6,8 @@ has a meaning.
 
 Adversarial accuracy puts n data and n samples into one set and asks for the nearest neighbour of each: if samples
 cannot be told from data, half of the neighbours are of the own kind. Copies of the data push both fractions to 0,
-a lost mode or a visible difference pushes them to 1. Ties go to the other kind.
+a lost mode or a visible difference pushes them to 1. Ties go to the other kind, so on a space so small that samples
+repeat each other both fractions are low whatever the law.
 
 Reference:
     A. Yale et al., Neurocomputing 416, 244 (2020) (adversarial accuracy);
@@ -23,7 +24,7 @@ from quasistatic.errors import InputError
 from quasistatic.evaluate.exact import mean_reduced
 
 Samples = Float[Array | np.ndarray, "n_samples n"]
-Heldout = Float[Array | np.ndarray, "n_heldout n"]
+Heldout = Float[Array | np.ndarray, "n_heldout n_units"]
 
 
 def quality(

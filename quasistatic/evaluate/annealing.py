@@ -42,6 +42,8 @@ from quasistatic.thermo.process import relax
 N_TEMPERATURES = 1001
 N_CHAINS = 512
 N_GROUPS = 16
+FORWARD = "annealed importance sampling"
+REVERSE = "reverse annealed importance sampling (upper if the start is in equilibrium)"
 SIGNIFICANT = 3.0
 """Combined standard errors beyond which two values disagree..."""
 ROUNDING = 1e-6
@@ -85,9 +87,7 @@ def ais(
         key, energy, base, beta=beta, n_temperatures=n_temperatures, n_chains=n_chains, n_groups=n_groups,
         kernel=kernel, n_sweeps=n_sweeps, step_size=step_size,
     )  # fmt: skip
-    return log_z_from_groups(
-        end.log_partition_groups(), ess=_ess(end), bias="low", method="annealed importance sampling"
-    )
+    return _estimate(end, FORWARD)
 
 
 def reverse_ais(
@@ -124,9 +124,7 @@ def reverse_ais(
         key, energy, base, x_start=x_start, beta=beta, n_temperatures=n_temperatures, n_groups=n_groups,
         kernel=kernel, n_sweeps=n_sweeps, step_size=step_size,
     )  # fmt: skip
-    method = "reverse annealed importance sampling (upper if the start is in equilibrium)"
-    inverse = log_z_from_groups(end.log_partition_groups(), ess=_ess(end), bias="low", method=method)
-    return float(log_partition_start(energy, base, beta)) - inverse
+    return float(log_partition_start(energy, base, beta)) - _estimate(end, REVERSE)
 
 
 def annealed(
@@ -160,15 +158,15 @@ def annealed(
     kernel = default_kernel(energy) if kernel is None else kernel
     kernel.check(energy)
     dtype = _dtype(energy)
-    is_reverse = x_start is not None
+    number = jnp.asarray(beta, dtype)
+    controls = Controls.of(n_sweeps=n_sweeps, step_size=step_size)
     with jax.default_matmul_precision("highest"):
-        x = base.sample_exact(named(key, "start"), beta, n_chains) if x_start is None else jnp.asarray(x_start)
-        fractions = np.linspace(0.0, 1.0, n_temperatures, dtype=dtype)
-        controls = Controls.of(n_sweeps=n_sweeps, step_size=step_size)
-        return _anneal(
-            named(key, "anneal"), kernel, energy, base, jnp.asarray(beta, dtype), x.astype(dtype),
-            jnp.asarray(fractions[::-1] if is_reverse else fractions), controls, n_groups, is_reverse,
-        )  # fmt: skip
+        if x_start is None:
+            x, log_z = _start(named(key, "start"), energy, base, number, n_chains)
+        else:
+            x, log_z = jnp.asarray(x_start, dtype), jnp.zeros((), dtype)
+        protocol = (jnp.asarray(n_temperatures, jnp.int32), jnp.asarray(x_start is not None))
+        return _anneal(named(key, "anneal"), kernel, energy, base, number, x, log_z, protocol, controls, n_groups)
 
 
 def equilibrated(
@@ -288,9 +286,8 @@ def log_partition_bracket(
     settings: dict[str, Any] = {"beta": beta, "kernel": kernel, "step_size": step_size}
     path: dict[str, Any] = settings | {"n_temperatures": n_temperatures, "n_groups": n_groups, "n_sweeps": n_sweeps}
     end = annealed(named(key, "forward"), energy, base, n_chains=n_chains, **path)
-    method = "annealed importance sampling"
-    forward = log_z_from_groups(end.log_partition_groups(), ess=_ess(end), bias="low", method=method)
-    x = end.resampled(named(key, "resample"), below=2.0)[0].x if x_start is None else x_start
+    forward = _estimate(end, FORWARD)
+    x = _resampled(named(key, "resample"), end) if x_start is None else x_start
     values = []
     for part, n_part in (("half", n_equilibrate // 2), ("full", n_equilibrate - n_equilibrate // 2)):
         x = equilibrated(named(key, f"chains {part}"), energy, x, n_sweeps=n_part, **settings)
@@ -320,28 +317,51 @@ def _dtype(energy: AbstractEnergy) -> Any:
     return jnp.result_type(*leaves) if leaves else jnp.result_type(float)
 
 
-def _ess(ensemble: Ensemble) -> float:
-    """Effective sample size of all walkers together (no group was resampled)."""
-    return float(ess_fraction(ensemble.log_weight()))
+def _estimate(ensemble: Ensemble, method: str) -> Estimate:
+    """`log Z` of the law the walkers arrived at."""
+    groups, ess = _read(ensemble)
+    return log_z_from_groups(np.asarray(groups), ess=float(ess), bias="low", method=method)
 
 
 @eqx.filter_jit
-def _anneal(key, kernel, energy, base, beta, x, fractions, controls, n_groups, is_reverse):
+def _start(key, energy, base, beta, n_chains):
+    """Exact samples of the base, and `log Z` there."""
+    x = base.sample_exact(key, beta, n_chains).astype(beta.dtype)
+    return x, log_partition_start(energy, base, beta).astype(beta.dtype)
+
+
+@eqx.filter_jit
+def _anneal(key, kernel, energy, base, beta, x, log_z, protocol, controls, n_groups):
+    """One compilation for both directions and any number of temperatures."""
+    n_temperatures, is_reverse = protocol
+    last = n_temperatures - 1
     matrix = energy.coupling_matrix() if isinstance(energy, Pairwise) else None
 
     def law(i):
-        return path_at(energy, base, fractions[i], matrix)
+        # the same fractions in both directions, exactly 0 and 1 at the ends
+        fraction = jnp.where(is_reverse, last - i, i).astype(x.dtype) / last.astype(x.dtype)
+        return path_at(energy, base, fraction, matrix)
 
     def temperature(i, ensemble):
         here = law(i)
         ensemble, _ = relax(jax.random.fold_in(key, i), kernel, Potential(here, beta), ensemble, controls)
         return switch_along(kernel, here, law(i + 1), beta, ensemble)
 
-    log_z = jnp.zeros((), x.dtype) if is_reverse else log_partition_start(energy, base, beta)
     opened = Ensemble.open(kernel, Potential(law(0), beta), x, n_groups=n_groups, log_z=log_z)
     first = switch_along(kernel, law(0), law(1), beta, opened)
     # relax here, then switch: the cumulant functions at the new positions serve both
-    return jax.lax.fori_loop(1, len(fractions) - 1, temperature, first)
+    return jax.lax.fori_loop(1, last, temperature, first)
+
+
+@eqx.filter_jit
+def _read(ensemble):
+    """Free energies of the groups, and the effective sample size of all walkers together (none was resampled)."""
+    return ensemble.log_partition_groups(), ess_fraction(ensemble.log_weight())
+
+
+@eqx.filter_jit
+def _resampled(key, ensemble):
+    return ensemble.resampled(key, below=2.0)[0].x
 
 
 @eqx.filter_jit
