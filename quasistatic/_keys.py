@@ -6,14 +6,13 @@ draws exactly what the uninterrupted run would have drawn, and two purposes neve
 
 import zlib
 
-import jax
-
+from quasistatic._random import fold
 from quasistatic._types import IntScalarLike, Key
 
 
 def step_key(key: Key, step: IntScalarLike) -> Key:
     """Key of one absolute step of a run."""
-    return jax.random.fold_in(key, step)
+    return fold(key, step)
 
 
 def named(key: Key, purpose: str) -> Key:
@@ -23,4 +22,4 @@ def named(key: Key, purpose: str) -> Key:
         key: parent key, usually that of a step.
         purpose: any short name; equal names give equal keys on every machine (CRC-32 of the name).
     """
-    return jax.random.fold_in(key, zlib.crc32(purpose.encode()) & 0x7FFFFFFF)
+    return fold(key, zlib.crc32(purpose.encode()) & 0x7FFFFFFF)

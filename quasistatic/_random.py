@@ -20,7 +20,8 @@ from quasistatic._types import IntScalarLike, Key
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
 _FOLD = 0xFFFFFFFF
-"""Second counter word of `fold`: `bits` never uses it, so folded keys and bits are disjoint."""
+_SPLIT = 0xFFFFFFFE
+"""Second counter words of `fold` and `split`; variates use 0, so keys and variates never share a counter."""
 
 
 def threefry(
@@ -42,7 +43,14 @@ def threefry(
 def fold(key: Key, data: IntScalarLike) -> Key:
     """Key derived from a key and an integer; like `jax.random.fold_in`, cheap inside a compiled loop."""
     words = threefry(_words(key), jnp.asarray(data).astype(jnp.uint32), jnp.asarray(_FOLD, jnp.uint32))
-    return jax.random.wrap_key_data(jnp.stack(words), impl="threefry2x32")
+    return _key(jnp.stack(words))
+
+
+def split(key: Key, n: int) -> Key:
+    """`n` keys, one per walker."""
+    counter = jnp.arange(n, dtype=jnp.uint32)
+    words = threefry(_words(key), counter, jnp.full_like(counter, _SPLIT))
+    return _key(jnp.stack(words, axis=-1))
 
 
 def uniform(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Float[Array, "..."]:
@@ -74,6 +82,11 @@ def bernoulli_logits(key: Key, logits: Float[Array, "..."]) -> Float[Array, "...
     """
     variate = uniform(key, jnp.shape(logits), logits.dtype)
     return (variate < jax.nn.sigmoid(logits)).astype(logits.dtype)
+
+
+def _key(words: UInt32[Array, "*n 2"]) -> Key:
+    # the barrier keeps the compiler from writing the 20 rounds again into every place that uses the key
+    return jax.random.wrap_key_data(jax.lax.optimization_barrier(words), impl="threefry2x32")
 
 
 def _words(key: Key) -> UInt32[Array, " 2"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
+from quasistatic._random import split
 from quasistatic._types import Key, Scalar, ScalarLike
 from quasistatic.energies.base import AbstractTractable
 from quasistatic.energies.units import AbstractUnits
@@ -137,7 +138,7 @@ class IndependentUnits(AbstractTractable):
 
     def sample_exact(self, key: Key, beta: ScalarLike, n: int) -> Float[Array, "n size"]:
         natural = self._natural(beta)
-        return jax.vmap(lambda key_sample: self.units.sample(key_sample, natural))(jax.random.split(key, n))
+        return jax.vmap(lambda key_sample: self.units.sample(key_sample, natural))(split(key, n))
 
 
 class UniformBox(AbstractTractable):

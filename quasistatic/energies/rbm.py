@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from quasistatic._random import split
 from quasistatic._types import Key, Scalar, ScalarLike
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.gaussian import IndependentUnits
@@ -137,7 +138,7 @@ class RBM(AbstractEnergy):
         self, key: Key, x: Float[Array, "n n_visible"], weights: Float[Array, " n"], beta: ScalarLike
     ) -> "RBM":
         """As `weighted_gradient` with hidden states sampled instead of averaged: unbiased, noisier."""
-        keys = jax.random.split(key, len(x))
+        keys = split(key, len(x))
         natural = self.hidden_natural(self.hidden_inputs(x), beta)
         return self._from_statistics(x, jax.vmap(self.hidden.sample)(keys, natural), weights, beta)
 

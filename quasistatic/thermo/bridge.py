@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from quasistatic._keys import named
 from quasistatic._numerics import TwoFloat
+from quasistatic._random import fold
 from quasistatic._types import Key
 from quasistatic.energies.base import AbstractTractable
 from quasistatic.energies.potential import Potential
@@ -61,7 +62,7 @@ def open_at_law(
     opened = switch(kernel, Potential(Interpolated(law, potential.energy, jnp.zeros(())), potential.beta), start)[0]
 
     def anneal(i: Any, ensemble: Ensemble) -> Ensemble:
-        key_step = jax.random.fold_in(named(key, "bridge"), i)
+        key_step = fold(named(key, "bridge"), i)
         fraction = (i + 1) / n_bridge
         target = Potential(Interpolated(law, potential.energy, fraction), potential.beta)
         ensemble, _ = ensemble.resampled(named(key_step, "resample"), below=resample_below)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from quasistatic._numerics import TwoFloat, ess_fraction, log_mean_exp
+from quasistatic._random import split
 from quasistatic._types import BoolScalar, Key, ScalarLike
 from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
@@ -153,7 +154,7 @@ class Ensemble(eqx.Module):
         is_due = ess_fraction(log_weight, axis=-1) < below
 
         def resample(_):
-            keys = jax.random.split(key, self.n_groups)
+            keys = split(key, self.n_groups)
             inside = jax.vmap(lambda k, lw: ancestors(k, lw, method=method))(keys, log_weight)
             own = jnp.broadcast_to(jnp.arange(m), inside.shape)
             chosen = jnp.where(is_due[:, None], inside, own) + m * jnp.arange(self.n_groups)[:, None]

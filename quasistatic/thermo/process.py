@@ -5,13 +5,16 @@
 * `advance`: both, in the order the kernel wants (the fused Langevin move books work and shadow work as one number).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from quasistatic._types import Key
+from quasistatic._random import split
+from quasistatic._types import Key, Scalar
 from quasistatic.energies.potential import Potential
-from quasistatic.kernels.base import AbstractKernel, Info
+from quasistatic.kernels.base import AbstractKernel, Info, KernelState
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 
@@ -27,19 +30,10 @@ def switch(kernel: AbstractKernel, after: Potential, ensemble: Ensemble) -> tupl
     Returns:
         The ensemble under `after`, and the work per walker in nats.
     """
-    state = jax.vmap(lambda x, context: kernel.init(after, x, context))(ensemble.x, ensemble.context)
+    state = _met(kernel, after, ensemble)
     work = state.u - ensemble.u
     zeros = jnp.zeros_like(work)
     return ensemble.with_state(state, ensemble.account.book(work=work, heat=zeros, shadow_work=zeros)), work
-
-
-def _step(key, kernel, after, ensemble, controls):
-    keys = jax.random.split(key, ensemble.n_walkers)
-
-    def one(key_walker, state, context):
-        return kernel.step(key_walker, after, state, controls, context)
-
-    return jax.vmap(one)(keys, ensemble.state, ensemble.context)
 
 
 def relax(
@@ -50,7 +44,7 @@ def relax(
     Returns:
         The ensemble, and the kernel's info averaged over walkers.
     """
-    state, heat, info = _step(key, kernel, potential, ensemble, controls)
+    state, heat, info = _moved(key, kernel, potential, ensemble.state, ensemble.context, controls)
     shadow = (state.u - ensemble.u) - heat
     account = ensemble.account.book(work=jnp.zeros_like(heat), heat=heat, shadow_work=shadow)
     return ensemble.with_state(state, account), jax.tree.map(jnp.mean, info)
@@ -74,9 +68,8 @@ def advance(
         ensemble: walkers.
         controls: sweeps and step size.
         index: walkers to touch, chosen independently of their states; None touches all. The others keep a stale
-            potential,
-            whose work is booked when they are next touched (it telescopes): `switch` all of them before any sum over
-            the whole ensemble.
+            potential, whose work is booked when they are next touched (it telescopes): `switch` all of them before
+            any sum over the whole ensemble.
 
     Returns:
         The ensemble; the part of the log-weight loss due to the parameter change per walker (in the fused move it
@@ -85,11 +78,27 @@ def advance(
     if index is not None:
         some, work, info = advance(key, kernel, after, ensemble.taken(index), controls)
         return ensemble.put(index, some), work, info
-    if not kernel.moves_with_switch:
-        ensemble, work = switch(kernel, after, ensemble)
-        ensemble, info = relax(key, kernel, after, ensemble, controls)
-        return ensemble, work, info
-    state, heat, info = _step(key, kernel, after, ensemble, controls)
-    work = (state.u - ensemble.u) - heat
-    account = ensemble.account.book(work=work, heat=heat, shadow_work=jnp.zeros_like(work))
+    is_fused = kernel.moves_with_switch
+    met = ensemble.state if is_fused else _met(kernel, after, ensemble)
+    state, heat, info = _moved(key, kernel, after, met, ensemble.context, controls)
+    work, shadow = met.u - ensemble.u, (state.u - met.u) - heat
+    if is_fused:
+        work, shadow = shadow, jnp.zeros_like(shadow)
+    account = ensemble.account.book(work=work, heat=heat, shadow_work=shadow)
     return ensemble.with_state(state, account), work, jax.tree.map(jnp.mean, info)
+
+
+def _met(kernel: AbstractKernel, after: Potential, ensemble: Ensemble) -> KernelState:
+    """Walkers where they are, under a new potential."""
+    return jax.vmap(lambda x, context: kernel.init(after, x, context))(ensemble.x, ensemble.context)
+
+
+def _moved(
+    key: Key, kernel: AbstractKernel, after: Potential, state: KernelState, context: Any, controls: Controls
+) -> tuple[KernelState, Float[Array, " n"], Info]:
+    """Every walker moved with its own key."""
+
+    def one(key_walker: Key, state: KernelState, context: Any) -> tuple[KernelState, Scalar, Info]:
+        return kernel.step(key_walker, after, state, controls, context)
+
+    return jax.vmap(one)(split(key, state.u.size), state, context)

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from quasistatic._keys import named, step_key
+from quasistatic._random import fold
 from quasistatic._results import RESULTS
 from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
@@ -72,7 +73,7 @@ def _regulate(trainer: Trainer, key: Key, state: TrainState, batch: Array) -> tu
     reading = Reading(state.step, jnp.min(ensemble.ess()), ledger.last_work, ledger.rate("flip_rate"))
     states = []
     for index, (regulator, own) in enumerate(zip(trainer.regulators, state.regulator_states, strict=True)):
-        key_own = jax.random.fold_in(named(key, "regulate"), index)
+        key_own = fold(named(key, "regulate"), index)
         potential = Potential(state.model, controls.beta)
         cleared = ensemble
         controls, ensemble, own = regulator.update(
@@ -168,7 +169,7 @@ def run_chunk(trainer: Trainer, state: TrainState, data: Float[Array, "n ..."], 
     def permutation(epoch: IntScalarLike) -> Int[Array, " n"]:
         if size == n:
             return jnp.arange(n)
-        return jax.random.permutation(jax.random.fold_in(named(state.key, "epoch"), epoch), n)
+        return jax.random.permutation(fold(named(state.key, "epoch"), epoch), n)
 
     def body(carry: tuple) -> tuple:
         dynamic, epoch, order = carry
