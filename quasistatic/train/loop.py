@@ -27,6 +27,7 @@ from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.evaluate.exact import is_enumerable, log_partition_exact
 from quasistatic.evaluate.likelihood import pseudo_likelihood
+from quasistatic.run import Archive
 from quasistatic.train import checkpoint
 from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
 from quasistatic.train.state import TrainState
@@ -213,8 +214,6 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Reco
 
 
 def _resumed(state: TrainState, folder: Path | None, last: Path) -> tuple[TrainState, list[dict[str, Any]]]:
-    from quasistatic.run import Archive
-
     state = checkpoint.fill(state, Archive(last))
     assert folder is not None
     metrics = folder / "metrics.csv"
@@ -312,8 +311,6 @@ def _exact(model: AbstractEnergy, beta: float, dataset: Dataset) -> dict[str, fl
 
 def _exact_ages(folder: Path, state: TrainState, rows: list[dict[str, Any]], plan: Plan) -> None:
     """Exact log Z of some stored ages, put into their rows."""
-    from quasistatic.run import Archive
-
     by_step = {row["step"]: row for row in rows}
     ages = plan.ages
     chosen = (
