@@ -33,7 +33,7 @@ def text(name: str, content: str) -> Callable[[Path], None]:
 
 def array(name: str, x: np.ndarray) -> Callable[[Path], None]:
     """Puts an array file into the folder."""
-    return lambda folder: np.save(folder / name, x, allow_pickle=x.dtype == object)
+    return lambda folder: np.save(folder / name, x)
 
 
 def truncated_array(folder: Path) -> None:
