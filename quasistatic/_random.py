@@ -14,6 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
+from jaxtyping import Key as Keys
 
 from quasistatic._types import IntScalarLike, Key
 
@@ -46,7 +47,7 @@ def fold(key: Key, data: IntScalarLike) -> Key:
     return _key(jnp.stack(words))
 
 
-def split(key: Key, n: int) -> Key:
+def split(key: Key, n: int) -> Keys[Array, " n"]:
     """`n` keys, one per walker."""
     counter = jnp.arange(n, dtype=jnp.uint32)
     words = threefry(_words(key), counter, jnp.full_like(counter, _SPLIT))
@@ -84,7 +85,7 @@ def bernoulli_logits(key: Key, logits: Float[Array, "..."]) -> Float[Array, "...
     return (variate < jax.nn.sigmoid(logits)).astype(logits.dtype)
 
 
-def _key(words: UInt32[Array, "*n 2"]) -> Key:
+def _key(words: UInt32[Array, "*n 2"]) -> Keys[Array, "*n"]:
     # the barrier keeps the compiler from writing the 20 rounds again into every place that uses the key
     return jax.random.wrap_key_data(jax.lax.optimization_barrier(words), impl="threefry2x32")
 

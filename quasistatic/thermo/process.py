@@ -95,7 +95,7 @@ def _met(kernel: AbstractKernel, after: Potential, ensemble: Ensemble) -> Kernel
 
 def _moved(
     key: Key, kernel: AbstractKernel, after: Potential, state: KernelState, context: Any, controls: Controls
-) -> tuple[KernelState, Float[Array, " n"], Info]:
+) -> tuple[KernelState, Float[Array, " n"], dict[str, Float[Array, " n"]]]:
     """Every walker moved with its own key."""
 
     def one(key_walker: Key, state: KernelState, context: Any) -> tuple[KernelState, Scalar, Info]:
