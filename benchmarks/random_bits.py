@@ -1,6 +1,6 @@
 """Uniform variates for one layer of an RBM batch (500 x 784): the fused generator beside `jax.random.uniform`.
 
-Both are Threefry-2x32 with 20 rounds. Correctness first: the known-answer vectors of the generator's authors, and mean and
+Both are Threefry-2x32 with 20 rounds. Correctness first: the known-answer vectors of its authors, and mean and
 variance within 5 standard errors.
 
     python benchmarks/random_bits.py
