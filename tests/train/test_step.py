@@ -83,7 +83,7 @@ def test_first_law_and_exact_log_z_after_training(constructor):
 
 
 def test_chunks_may_be_cut_anywhere():
-    """Parameters and walkers do not depend on where chunks end (the settle at a chunk's end books, it does not move)."""
+    """Parameters and walkers do not depend on where chunks end: settling books work, it moves nothing."""
     trainer = small_trainer()
     state, data = start(trainer)
     whole = run(trainer, state, data, 30)
