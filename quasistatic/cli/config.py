@@ -87,7 +87,7 @@ class OptimiserSection(_Section):
     """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run."""
 
     kind: Literal["sgd", "adam"] = "sgd"
-    rate: Annotated[float, Field(gt=0)] = 0.05
+    rate: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     schedule: Literal["constant", "linear"] = "constant"
     decay_from: Decay = 0.5
     momentum: Decay = 0.0

@@ -102,7 +102,7 @@ def evaluate_run(
     if not 32 <= n_chains <= 10**6 or n_chains % 16:
         raise InputError(f"--chains must be a multiple of 16 from 32 to 1000000, got {n_chains}")
     with on_device(device):
-        energy = run.model_of(which)  # pyright: ignore[reportArgumentType]
+        energy = run.model_of(which)
         beta = _beta(run, which)
         found = _evaluate(config, energy, beta, folder, n_temperatures=n_temperatures, n_chains=n_chains)
     found.extras.update(run=str(folder), parameters=which, beta=beta)

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from quasistatic.cli.config import Config, dump_toml, resolve
 from quasistatic.datasets import Dataset
 from quasistatic.errors import InputError
+from quasistatic.run import Run
 from quasistatic.train.checkpoint import write_text
 
 RUNS = "runs"
@@ -105,6 +107,13 @@ def check_same(config: Config, stored: Config, folder: Path) -> None:
                 )
 
 
+def check_checkpoint(folder: Path) -> None:
+    """Raises InputError when the checkpoint to go on from is cut off or foreign; there may be none."""
+    path = folder / "checkpoints" / "last.npz"
+    if path.exists():
+        Run(folder).checkpoint("last")
+
+
 def check_same_data(folder: Path, dataset: Dataset) -> None:
     """Raises InputError when a run would be resumed on other data than it was started with."""
     path = folder / "environment.json"
@@ -133,14 +142,14 @@ def write_start(folder: Path, config: Config, dataset: Dataset) -> None:
 
 def environment(dataset: Dataset) -> dict[str, Any]:
     """Versions, device and data of a run."""
-    device = jax.config.jax_default_device or jax.devices()[0]
+    device = next(iter(jnp.zeros(()).devices()))
     return {
         "python": platform.python_version(),
         "quasistatic": sys.modules["quasistatic"].__version__,  # the package lies above this layer
         "packages": {name: _version(name) for name in PACKAGES},
         "jax": _version("jax"),
-        "device": str(getattr(device, "device_kind", device)),
-        "backend": str(getattr(device, "platform", device)),
+        "device": device.device_kind,
+        "backend": device.platform,
         "precision": str(np.dtype(jax.dtypes.canonicalize_dtype(float))),
         "cpu_count": os.cpu_count(),
         "platform": platform.platform(),

@@ -91,7 +91,7 @@ def numbers(row: Mapping[str, Any]) -> str:
     for name, label in (("ll_train", "train"), ("ll_heldout", "held-out")):
         value = row.get(name)
         if value is not None:
-            parts.append(f"{label} {with_error(value, error)}")
+            parts.append(f"{label} {with_error(value, error).replace(' ', '')}")
     if row.get("ll_train") is None and row.get("ll_heldout") is None:
         parts.append("log-likelihood withheld")
     if row.get("ess_auditor") is not None or row.get("ess_driver") is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from quasistatic.cli.build import skeleton
 from quasistatic.cli.config import Config, resolve
@@ -52,7 +51,7 @@ class LoadedRun(Run):
         """Averaged parameters of the last checkpoint, or None when the run did not average."""
         return self.model_of("averaged") if self.settings.optimiser.ema else None
 
-    def model_of(self, which: Literal["last", "best", "averaged"] = "last") -> AbstractEnergy:
+    def model_of(self, which: str = "last") -> AbstractEnergy:
         """The model of the last or the best checkpoint, or the average of the last one.
 
         Raises:

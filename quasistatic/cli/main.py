@@ -56,12 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return _stop("interrupted", INTERRUPTED)
     except Exception as error:
-        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
             raise
         # a mistake in the arguments themselves, found by typer
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "quasistatic"
-        message = " ".join(error.format_message().split()) or "no command was given"
+        message = " ".join(format_message().split()) or "no command was given"
         return _stop(f"{message.rstrip('.')}; see {command} --help", 2)
 
 
@@ -106,7 +107,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, if there is one.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers (run.seed).")] = None,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu, gpu or gpu:1.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after this time, resumable.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop this session after so long, resumable.")] = None,
     energy: Annotated[
         str | None,
         typer.Option(metavar="MODULE:ATTR", help="Your own energy: a function or an Equinox module."),

@@ -44,7 +44,7 @@ def sample_run(folder: Path, *, n: int, steps: int, out: Path | None, seed: int,
     run = load(folder)
     path = run.path / "samples.npz" if out is None else out
     _check(run, n, steps, seed, path)
-    energy = run.model_of(which)  # pyright: ignore[reportArgumentType]
+    energy = run.model_of(which)
     kernel = make_kernel(run.settings, energy)
     x, u = draw(jax.random.key(seed), run, kernel, energy, n=n, steps=steps, which=which)
     _write(path, np.asarray(x), np.asarray(u), run.image_shape)

@@ -49,7 +49,7 @@ def train_run(
         is_resumed: go on with the run in `out`.
         seed: `run.seed`.
         device: name of a JAX device.
-        max_minutes: `run.max_minutes`.
+        max_minutes: limit of this session; it is not kept for the next one.
         energy: `module:attr`.
         data: `data.path`.
 
@@ -61,22 +61,25 @@ def train_run(
         RunFailure: the run stopped itself for a named reason.
     """
     stored = _stored(out, is_resumed)
-    shortcuts = _shortcuts(seed, max_minutes, energy, data)
+    shortcuts = _shortcuts(seed, energy, data)
+    if max_minutes is not None and not 0 < max_minutes < float("inf"):
+        raise InputError(f"--max-minutes must be a positive number, got {max_minutes}")
     config = _config(recipe, [*settings, *shortcuts], stored)
     if out is not None:
         if stored is not None:
             folders.check_same(config, stored, out)
             if (out / "result.json").is_file():
                 return _finished(out)
+            folders.check_checkpoint(out)
         folders.check_creatable(out)
     with on_device(device):
         parts = build(config)
         if out is not None and stored is not None:
             folders.check_same_data(out, parts.dataset)
-        return _train(config, parts, out, is_new=stored is None)
+        return _train(config, parts, out, is_new=stored is None, max_minutes=max_minutes)
 
 
-def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool) -> int:
+def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool, max_minutes: float | None) -> int:
     folder = folders.numbered(config.run.recipe) if out is None else out
     existed = out is not None and out.exists()
     folders.make(folder)
@@ -86,7 +89,7 @@ def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool) -> i
         record_every=config.record.every,
         n_ages=config.record.n_ages,
         checkpoint_every=config.record.checkpoint_every,
-        max_minutes=config.run.max_minutes,
+        max_minutes=max_minutes or config.run.max_minutes,
     )
     try:
         done = fit(*parts, plan, folder=folder, resume=True, progress=LiveLine(folder.name))
@@ -115,11 +118,9 @@ def _stored(out: Path | None, is_resumed: bool) -> Config | None:
     return folders.stored_config(out)
 
 
-def _shortcuts(seed: int | None, max_minutes: float | None, energy: str | None, data: str | None) -> Iterator[str]:
+def _shortcuts(seed: int | None, energy: str | None, data: str | None) -> Iterator[str]:
     if seed is not None:
         yield f"run.seed={seed}"
-    if max_minutes is not None:
-        yield f"run.max_minutes={max_minutes}"
     if energy is not None:
         yield "model.kind=custom"
         yield f"model.energy={json.dumps(energy)}"

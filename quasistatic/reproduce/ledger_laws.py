@@ -164,7 +164,7 @@ def _ising(t: float) -> Pairwise:
 def _draw(key: Key, model: Any, n: int) -> Array:
     """Exact samples of a model with at most 16 units, from the list of its states."""
     unit = model.visible if isinstance(model, RBM) else model.units
-    low, high = unit.levels
+    low, high = unit.levels or (0.0, 1.0)
     bits = (np.arange(2**unit.size)[:, None] >> np.arange(unit.size)) & 1
     states = np.where(bits, high, low)
     u = np.asarray(jax.vmap(lambda x: model.reduced(x, 1.0))(jnp.asarray(states, float)), np.float64)

@@ -64,7 +64,7 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
     "one argument too many": (["train", "digits-rbm", "ising"], nothing, "ising"),
     "seed is a word": (["train", "--seed", "lucky"], nothing, "--seed"),
     "seed is negative": (["train", "--seed", "-1"], nothing, "run.seed"),
-    "no time at all": (["train", "--max-minutes", "0"], nothing, "run.max_minutes"),
+    "no time at all": (["train", "--max-minutes", "0"], nothing, "--max-minutes"),
     "unknown device": (["train", *settings(*TINY), "--device", "abacus"], nothing, "abacus"),
     "a device too many": (["train", *settings(*TINY), "--device", "cpu:99"], nothing, "cpu:99"),
     # recipes and TOML files

@@ -114,7 +114,8 @@ def test_finished_failure_is_repeated(cli: Cli, run_copy: Path):
 
 
 def test_named_failure_of_a_run(cli: Cli):
-    done = cli("train", *settings(*TINY, "optimiser.rate=1e30", "auditor.n_groups=0"), "--out", "run")
+    wild = settings(*"run.n_steps=200 data.n_samples=50 kernel.step_size=1000 training.n_walkers=16".split())
+    done = cli("train", "mixture", *wild, *settings("record.checkpoint_every=100"), "--out", "run")
     assert done.code == 3
     assert json.loads(Path("run/result.json").read_text())["result"] != "ok"
     assert done.err.splitlines()[-1].startswith("quasistatic: ")

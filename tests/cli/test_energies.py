@@ -34,9 +34,6 @@ class Well(eqx.Module):
 
 energy = Well(jnp.array([0.7, 1.9]))
 
-def make(key):
-    return energy
-
 def function(x):
     return 0.5 * (0.7 * (x[0] - 0.3) ** 2 + 1.9 * (x[1] - 0.3) ** 2)
 """
@@ -45,7 +42,7 @@ LOG_Z = np.log(2 * np.pi) - 0.5 * np.log(0.7 * 1.9)
 
 @pytest.fixture
 def module(tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """Name of a module with three ways to say one Gaussian energy; new for each test, as imports are cached."""
+    """Name of a module with two ways to say one Gaussian energy; new for each test, as imports are cached."""
     name = f"well_{abs(hash(request.node.name))}"
     (tmp_path / f"{name}.py").write_text(GAUSSIAN)
     return name
@@ -54,7 +51,7 @@ def module(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 BOX = settings("kernel.kind=mala", "kernel.fused=false", "model.base=uniform")
 
 
-@pytest.mark.parametrize("attribute, options", [("energy", []), ("make", BOX), ("function", [])])
+@pytest.mark.parametrize("attribute, options", [("energy", []), ("function", BOX)])
 def test_bridge_finds_log_z(attribute: str, options: list[str], cli: Cli, module: str):
     path = list(sys.path)
     done = cli("train", "mixture", *WALK, *options, "--energy", f"{module}:{attribute}", "--out", "run")

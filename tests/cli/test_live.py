@@ -39,7 +39,7 @@ def test_digits_follow_the_error(value: float, error: float | None, shown: str):
 def test_numbers_fit_eighty_columns():
     line = numbers(ROW)
     assert len(line) <= 80
-    assert "held-out -15.322 ± 0.083" in line and "ESS 0.83" in line and "flips 0.11" in line
+    assert "held-out -15.322±0.083" in line and "ESS 0.83" in line and "flips 0.11" in line
 
 
 def test_withheld_numbers_are_said_to_be():
