@@ -40,6 +40,7 @@ METHODS = ("systematic", "stratified", "residual", "multinomial")
 # Compiling dozens of small functions takes longer than running them: 4 times less without optimisation. The long
 # runs of other files (Gaussian protocols, float32) are compiled as users compile them.
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+quick_jit = functools.partial(eqx.filter_jit, compiler_options=QUICK)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,10 +323,30 @@ def refreshed(case: Case, ensemble: Ensemble, s: Any) -> tuple[Ensemble, jax.Arr
     return switch(case.kernel, case.path(s), ensemble)
 
 
-@functools.partial(jax.jit, static_argnames="method", compiler_options=QUICK)
-def resampled(key: Any, ensemble: Ensemble, below: Any = 1.1, *, method: str = "systematic") -> Ensemble:
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def restarted(case: Case, ensemble: Ensemble, x: jax.Array, s: Any) -> Ensemble:
+    """The walkers put at `x` under the potential at `s`."""
+    return ensemble.restarted(case.kernel, case.path(s), x)
+
+
+@functools.partial(jax.jit, static_argnames=("below", "method"), compiler_options=QUICK)
+def resampled(key: Any, ensemble: Ensemble, below: float = 1.1, *, method: str = "systematic") -> Ensemble:
     """Groups resampled below this ESS fraction (all of them by default)."""
     return ensemble.resampled(key, below=below, method=method)[0]
+
+
+@quick_jit
+def advanced(key: Any, kernel: AbstractKernel, potential: Potential, ensemble: Ensemble, given: Controls) -> Ensemble:
+    """One update of walkers that belong to no row."""
+    return advance(key, kernel, potential, ensemble, given)[0]
+
+
+@quick_jit
+def opened_at(
+    kernel: AbstractKernel, potential: Potential, x: jax.Array, log_z: Any = 0.0, n_groups: int = 1
+) -> Ensemble:
+    """Walkers that belong to no row, with books."""
+    return Ensemble.open(kernel, potential, x, log_z=log_z, n_groups=n_groups)
 
 
 def driven(key: Any, case: Case, ensemble: Ensemble, values: Any, n_sweeps: int = 1) -> Ensemble:

@@ -27,6 +27,7 @@ from tests.laws.battery import (
     opened,
     refreshed,
     resampled,
+    restarted,
     step,
 )
 
@@ -65,12 +66,12 @@ def test_first_law_through_switches_resampling_and_restart(case, key):
     # Something has happened: a ledger of zeros would satisfy every line above.
     assert min(float(jnp.std(part.value)) for part in (ensemble.account.work, ensemble.account.heat)) > 1e-2
 
-    restarted = ensemble.restarted(case.kernel, case.path(0.8), case.start(key_again, N))
-    assert not bool(restarted.anchored)
-    sums = eqx.tree_at(lambda a: a.u_start, restarted.account, None)
+    again = restarted(case, ensemble, case.start(key_again, N), 0.8)
+    assert not bool(again.anchored)
+    sums = eqx.tree_at(lambda a: a.u_start, again.account, None)
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(sums))
-    restarted = driven(key_again, case, restarted, PATH)
-    assert residual(restarted) <= TOLERANCE and staleness(case, restarted, PATH[-1]) <= TOLERANCE
+    again = driven(key_again, case, again, PATH)
+    assert residual(again) <= TOLERANCE and staleness(case, again, PATH[-1]) <= TOLERANCE
 
 
 @pytest.mark.parametrize("case", one_per_kernel(), ids=label)
