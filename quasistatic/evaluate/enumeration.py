@@ -30,8 +30,7 @@ from quasistatic._types import IntScalarLike
 FACTORS = 16
 """Factors multiplied per pass over a block of states (the loop body is this long)."""
 LOW_BITS = 12
-BLOCK_ROWS = 128
-N_PARTS = 4
+BLOCK_ROWS = 64
 
 
 class BitForm(NamedTuple):
@@ -98,14 +97,8 @@ def log_sum_products(form: BitForm, dtype: Any) -> float | None:
         table_low[:n_factors] = np.exp(a_low + shift).T
         table_high[:, :n_factors] = np.exp(a_high - shift)
     field_low, field_high = _mantissa(low @ form.field[:n_low], dtype), _mantissa(high @ form.field[n_low:], dtype)
-    # equal parts, all dispatched before the first is waited for: they run side by side
-    n_parts = max(1, min(N_PARTS, len(high) // BLOCK_ROWS))
-    parts = [
-        _sum_blocks(rows, table_low, (mantissa, power), field_low, every=every)
-        for rows, mantissa, power in zip(*(np.split(part, n_parts) for part in (table_high, *field_high)), strict=True)
-    ]
-    sums, tops = (np.concatenate([np.asarray(part[i], np.float64) for part in parts]) for i in (0, 1))
-    logs = np.log(sums) + np.log(2.0) * tops
+    sums, tops = _sum_blocks(table_high, table_low, field_high, field_low, every=every)
+    logs = np.log(np.asarray(sums, np.float64)) + np.log(2.0) * np.asarray(tops, np.float64)
     return form.const + float(np.logaddexp.reduce(logs))
 
 
