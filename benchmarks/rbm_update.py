@@ -23,7 +23,7 @@ import quasistatic as qs
 from quasistatic._random import fold
 from quasistatic.train.step import run_chunk
 
-N_VISIBLE, N_HIDDEN, N_CHAINS, BATCH, K, RATE, N_UPDATES = 784, 500, 500, 500, 10, 0.05, 8
+N_VISIBLE, N_HIDDEN, N_CHAINS, BATCH, K, RATE, N_UPDATES = 784, 500, 500, 500, 10, 0.05, 16
 
 
 def main() -> None:
