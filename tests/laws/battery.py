@@ -52,7 +52,7 @@ class Case:
         kernel: the kernel under test.
         path: potential at `s`, which may be traced.
         reduced: reduced potential of samples at a number `s`, in NumPy.
-        start: exact samples at `s = 0`, from a key and a number.
+        start: exact samples at `s = 0`, from a key and a number; discrete and Gaussian rows take any `s`.
         n: number of visible units, or dimensions.
         step_size: for Langevin kernels.
         units: unit type of discrete samples; None for continuous ones.
@@ -63,7 +63,7 @@ class Case:
     kernel: AbstractKernel
     path: Callable[[Any], Potential]
     reduced: Callable[[float, np.ndarray], np.ndarray]
-    start: Callable[[Any, int], jax.Array]
+    start: Callable[..., jax.Array]
     n: int
     log_z: Callable[[float], float]
     step_size: float = 0.1
@@ -91,10 +91,10 @@ def beta_of(s: Any) -> Any:
 
 def _discrete(name, kernel, path, reduced, *, units: str, n: int) -> Case:
     all_states = enumeration.states(units, n)
-    initial, _ = enumeration.law(reduced(0.0, all_states))
 
-    def start(key, count):
-        chosen = jax.random.choice(key, len(all_states), (count,), p=jnp.asarray(initial))
+    def start(key, count, s=0.0):
+        law, _ = enumeration.law(reduced(s, all_states))
+        chosen = jax.random.choice(key, len(all_states), (count,), p=jnp.asarray(law))
         return jnp.asarray(all_states)[chosen]
 
     def log_z(s):
@@ -194,9 +194,10 @@ def _gaussian(name: str, kernel: AbstractKernel) -> Case:
     def log_z(s):
         return float(np.log(2 * np.pi / (0.7 + 0.5 * s)) - np.linalg.slogdet(parameters(s)[1])[1])
 
-    def start(key, n):
-        spread = np.linalg.inv(root) / np.sqrt(0.7)
-        return jnp.asarray([0.5, 0.0]) + jax.random.normal(key, (n, 2)) @ jnp.asarray(spread)
+    def start(key, n, s=0.0):
+        mean, factor = parameters(s)
+        spread = np.linalg.inv(factor) / np.sqrt(0.7 + 0.5 * s)
+        return jnp.asarray(mean) + jax.random.normal(key, (n, 2)) @ jnp.asarray(spread)
 
     return Case(f"{name} gaussian", kernel, path, reduced, start, 2, log_z, step_size=0.15)
 
@@ -297,19 +298,20 @@ def controls(case: Case, n_sweeps: int = 1) -> Controls:
     return Controls.of(n_sweeps=n_sweeps, step_size=case.step_size)
 
 
-def opened(case: Case, key: Any, n: int = N, n_groups: int = N_GROUPS) -> Ensemble:
-    """Walkers at exact samples of the law at `s = 0`, with books."""
-    return _opened(case, case.start(key, n), case.log_z(0.0), n_groups)
+def opened(case: Case, key: Any, n: int = N, n_groups: int = N_GROUPS, *, s: float = 0.0) -> Ensemble:
+    """Walkers at exact samples of the law at `s` (0 where no other can be sampled), with books."""
+    x = case.start(key, n, s) if s else case.start(key, n)
+    return _opened(case, x, s, case.log_z(s), n_groups)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3), compiler_options=QUICK)
-def _opened(case, x, log_z, n_groups):
-    return Ensemble.open(case.kernel, case.path(0.0), x, n_groups=n_groups, log_z=log_z)
+@functools.partial(jax.jit, static_argnums=(0, 4), compiler_options=QUICK)
+def _opened(case, x, s, log_z, n_groups):
+    return Ensemble.open(case.kernel, case.path(s), x, n_groups=n_groups, log_z=log_z)
 
 
-def step(key: Any, case: Case, ensemble: Ensemble, s: float, n_sweeps: int = 1) -> Ensemble:
-    """One update of all walkers: switch to the potential at `s`, then relax."""
-    return _step(key, case, ensemble, s, controls(case, n_sweeps))
+def step(key: Any, case: Case, ensemble: Ensemble, s: float, given: int | Controls = 1) -> Ensemble:
+    """One update of all walkers: switch to the potential at `s`, then relax (`given` sweeps, or all controls)."""
+    return _step(key, case, ensemble, s, given if isinstance(given, Controls) else controls(case, given))
 
 
 @functools.partial(jax.jit, static_argnums=1, compiler_options=QUICK)

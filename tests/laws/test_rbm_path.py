@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from quasistatic.energies import RBM, AbstractEnergy, Potential, units
 from quasistatic.kernels import BlockGibbs, SiteGibbs
 from quasistatic.thermo import Controls, relax, switch
-from tests.laws import enumeration
+from tests.laws import conditionals, enumeration
 from tests.laws.battery import advanced, log_mean_with_error, opened_at, quick_jit
 
 N_STEPS = 8
@@ -58,18 +58,7 @@ def potentials(t, beta=constant):
 @functools.lru_cache
 def transition(t, beta=constant):
     """Matrix of one block-Gibbs sweep from the package's conditionals."""
-    return np.asarray(_transition(rbm_at(t), jnp.asarray(beta(t))))
-
-
-@quick_jit
-def _transition(rbm, beta):
-    def conditionals(layer, natural, states):
-        return jnp.exp(natural @ states.T - jax.vmap(layer.cgf)(natural).sum(1, keepdims=True))
-
-    v, h = jnp.asarray(V), jnp.asarray(H)
-    up = jax.vmap(lambda x: rbm.hidden_natural(rbm.hidden_inputs(x), beta))(v)
-    down = jax.vmap(lambda x: rbm.visible_natural(rbm.visible_inputs(x), beta))(h)
-    return conditionals(rbm.hidden, up, h) @ conditionals(rbm.visible, down, v)
+    return conditionals.block_gibbs(rbm_at(t), beta(t), V, H)
 
 
 def exact_log_z(t, beta=constant):
