@@ -115,9 +115,7 @@ def _ess(table: dict[str, np.ndarray], column: str, name: str) -> Check:
         return Check(name, None, None, "not recorded")
     lowest = float(values.min())
     note = (
-        "fraction of the walkers"
-        if lowest >= LOW_ESS
-        else "few walkers carry the weight: smaller updates, more sweeps"
+        "fraction of the walkers" if lowest >= LOW_ESS else "few walkers carry the weight: smaller updates, more sweeps"
     )
     return Check(name, lowest, lowest >= LOW_ESS, note)
 
@@ -140,11 +138,7 @@ def _auditor(run: Run, table: dict[str, np.ndarray]) -> list[Check]:
         checks.append(Check("records without log Z, fraction", withheld, withheld == 0, note))
     if len(errors):
         largest = float(errors.max())
-        note = (
-            "nats"
-            if largest <= LARGE_ERROR
-            else f"above {LARGE_ERROR} nats: more walkers or groups in [auditor]"
-        )
+        note = "nats" if largest <= LARGE_ERROR else f"above {LARGE_ERROR} nats: more walkers or groups in [auditor]"
         checks.append(Check("standard error of log Z, largest", largest, largest <= LARGE_ERROR, note))
     return checks
 

@@ -92,7 +92,7 @@ class Binary(AbstractUnits):
         return field
 
     def cgf(self, natural: Float[Array, " n"]) -> Float[Array, " n"]:
-        return jnp.maximum(natural, 0) + jnp.log1p(jnp.exp(-jnp.abs(natural)))  # 3 times faster than jax.nn.softplus
+        return _softplus(natural)
 
     def mean(self, natural: Float[Array, " n"]) -> Float[Array, " n"]:
         return jax.nn.sigmoid(natural)
@@ -123,7 +123,7 @@ class Spin(AbstractUnits):
         return field
 
     def cgf(self, natural: Float[Array, " n"]) -> Float[Array, " n"]:
-        return jnp.abs(natural) + jnp.log1p(jnp.exp(-2.0 * jnp.abs(natural)))
+        return _log_2_cosh(natural)
 
     def mean(self, natural: Float[Array, " n"]) -> Float[Array, " n"]:
         return jnp.tanh(natural)
@@ -152,3 +152,23 @@ def units(name: str, size: int) -> AbstractUnits:
     if size < 1:
         raise InputError(f"a layer needs at least one unit, got {size}")
     return UNITS[name](size)
+
+
+# Written with absolute values, 3 times faster than `jax.nn.softplus` and `jnp.logaddexp`. Autodiff would see their kink
+# at zero, where every untrained model is (slope 0 for 1/2): hence derivatives of our own.
+
+
+@jax.custom_jvp
+def _softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+_softplus.defjvps(lambda tangent, _, x: tangent * jax.nn.sigmoid(x))
+
+
+@jax.custom_jvp
+def _log_2_cosh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.abs(x) + jnp.log1p(jnp.exp(-2.0 * jnp.abs(x)))
+
+
+_log_2_cosh.defjvps(lambda tangent, _, x: tangent * jnp.tanh(x))

@@ -136,8 +136,7 @@ def import_graph(sources: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
 def read_package(root: Path) -> dict[str, tuple[str, bool]]:
     """Source text and whether it is a package, by module."""
     return {
-        name: (path.read_text(encoding="utf-8"), path.name == "__init__.py")
-        for name, path in modules(root).items()
+        name: (path.read_text(encoding="utf-8"), path.name == "__init__.py") for name, path in modules(root).items()
     }
 
 

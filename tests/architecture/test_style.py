@@ -77,11 +77,7 @@ def x64_switch(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and any(is_text(arg, "jax_enable_x64") for arg in node.args):
             found.append(f"line {node.lineno}: sets jax_enable_x64; precision is the user's choice")
-        elif (
-            isinstance(node, ast.Attribute)
-            and isinstance(node.ctx, ast.Store)
-            and node.attr == "jax_enable_x64"
-        ):
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == "jax_enable_x64":
             found.append(f"line {node.lineno}: assigns jax_enable_x64; precision is the user's choice")
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
             if is_text(node.slice, "jax_enable_x64") and dotted(node.value).endswith("environ"):
@@ -111,9 +107,7 @@ def pickled(source: str) -> list[str]:
 
 def star_import(source: str) -> list[str]:
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
-    return [
-        f"line {n.lineno}: from {n.module} import *" for n in nodes if any(a.name == "*" for a in n.names)
-    ]
+    return [f"line {n.lineno}: from {n.module} import *" for n in nodes if any(a.name == "*" for a in n.names)]
 
 
 def missing_docstring(source: str) -> list[str]:
@@ -127,11 +121,7 @@ def missing_docstring(source: str) -> list[str]:
 
 def machine_path(source: str) -> list[str]:
     lines = enumerate(source.splitlines(), start=1)
-    return [
-        f"line {i}: {m.group(0)}... exists on one machine only"
-        for i, s in lines
-        if (m := MACHINE_PATH.search(s))
-    ]
+    return [f"line {i}: {m.group(0)}... exists on one machine only" for i, s in lines if (m := MACHINE_PATH.search(s))]
 
 
 Rule = Callable[[str], list[str]]
@@ -172,11 +162,7 @@ def test_repository_keeps_the_rule(name):
     rule, files, _ = RULES[name]
     paths = files()
     assert paths, "the rule was applied to no file at all"
-    found = [
-        f"{path.relative_to(ROOT)}: {line}"
-        for path in paths
-        for line in rule(path.read_text(encoding="utf-8"))
-    ]
+    found = [f"{path.relative_to(ROOT)}: {line}" for path in paths for line in rule(path.read_text(encoding="utf-8"))]
     assert not found, "\n".join(found)
 
 

@@ -19,7 +19,9 @@ N_STEPS, N_POPULATIONS, N_WALKERS = 3, 100_000, 2
 def model_at(fraction):
     rbm = qs.RBM.initialise(jax.random.key(5), 3, 2, weight_scale=1.0)
     weights = jnp.asarray([[1.9, -0.4], [-2.3, 1.2], [0.8, 2.6]]) * 1.6 * fraction
-    return rbm.__class__(weights, jnp.array([0.6, -1.0, 0.2]), jnp.array([-0.8, 0.5]) * fraction, rbm.visible, rbm.hidden)
+    return rbm.__class__(
+        weights, jnp.array([0.6, -1.0, 0.2]), jnp.array([-0.8, 0.5]) * fraction, rbm.visible, rbm.hidden
+    )
 
 
 def mean_z(choose, seed=11):
@@ -29,9 +31,7 @@ def mean_z(choose, seed=11):
     exact = jnp.asarray(log_partition_exact(model_at(1.0), beta))
 
     def population(key):
-        ensemble = qs.open_at_law(
-            key, kernel, start, model_at(0.0).base(), n_walkers=N_WALKERS, n_groups=1
-        )
+        ensemble = qs.open_at_law(key, kernel, start, model_at(0.0).base(), n_walkers=N_WALKERS, n_groups=1)
 
         def step(i, ensemble):
             potential = qs.Potential(model_at((i + 1) / N_STEPS), beta)
