@@ -139,7 +139,7 @@ class RBM(AbstractEnergy):
     ) -> "RBM":
         """As `weighted_gradient` with hidden states sampled instead of averaged: unbiased, noisier."""
         keys = split(key, len(x))
-        natural = self.hidden_natural(self.hidden_inputs(x), beta)
+        natural = jax.vmap(lambda i: self.hidden_natural(i, beta))(self.hidden_inputs(x))
         return self._from_statistics(x, jax.vmap(self.hidden.sample)(keys, natural), weights, beta)
 
     def _from_statistics(self, x, hidden, weights, beta) -> "RBM":
