@@ -151,7 +151,8 @@ def units(name: str, size: int) -> AbstractUnits:
         raise InputError(f"unknown units {name!r}; choose one of {sorted(UNITS)}")
     if size < 1:
         raise InputError(f"a layer needs at least one unit, got {size}")
-    return UNITS[name](size)
+    kind: type[Any] = UNITS[name]
+    return kind(size)
 
 
 # Written with absolute values, 3 times faster than `jax.nn.softplus` and `jnp.logaddexp`. Autodiff would see their kink

@@ -47,7 +47,8 @@ class Account(eqx.Module):
     def book(self, *, work: Float[Array, " n"], heat: Float[Array, " n"], shadow_work: Float[Array, " n"]) -> "Account":
         """Books one switch, relaxation or fused move."""
         sums = (self.work, self.heat, self.shadow_work, self.log_weight)
-        return Account(*add_each(sums, (work, heat, shadow_work, -(work + shadow_work))), self.u_start)
+        sums = add_each(sums, (work, heat, shadow_work, -(work + shadow_work)))
+        return Account(sums[0], sums[1], sums[2], sums[3], self.u_start)
 
     def permuted(self, ancestors: Int[Array, " n"]) -> "Account":
         """Books of the walkers' ancestors."""

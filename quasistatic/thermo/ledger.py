@@ -55,7 +55,18 @@ class Ledger(eqx.Module):
         account = ensemble.account
         totals = [empty.add(jnp.mean(part.value)) for part in (account.work, account.heat, account.shadow_work)]
         m = ensemble.n_walkers // ensemble.n_groups
-        return cls(*totals, zero, none, none, zero, zero, none, jnp.asarray(m, dtype))
+        return cls(
+            work=totals[0],
+            heat=totals[1],
+            shadow_work=totals[2],
+            last_work=zero,
+            n_resampled=none,
+            n_updates=none,
+            flip_rate=zero,
+            accept_rate=zero,
+            n_frozen=none,
+            lowest_cess=jnp.asarray(m, dtype),
+        )
 
     def close(self, before: Ensemble, after: Ensemble, info: Info) -> "Ledger":
         """Books one update of the population.
@@ -71,15 +82,18 @@ class Ledger(eqx.Module):
         flip_rate = info.get("flip_rate", jnp.zeros_like(mean_work))
         is_frozen = flip_rate == 0 if "flip_rate" in info else jnp.zeros((), bool)
         totals = (self.work, self.heat, self.shadow_work)
+        totals = add_each(totals, (mean_work, jnp.mean(heat), jnp.mean(shadow)))
         return Ledger(
-            *add_each(totals, (mean_work, jnp.mean(heat), jnp.mean(shadow))),
-            mean_work,
-            self.n_resampled,
-            self.n_updates + 1,
-            self.flip_rate + flip_rate,
-            self.accept_rate + info.get("accept_rate", jnp.zeros_like(mean_work)),
-            jnp.where(is_frozen, self.n_frozen + 1, 0),
-            jnp.minimum(self.lowest_cess, jnp.mean(cess)),
+            work=totals[0],
+            heat=totals[1],
+            shadow_work=totals[2],
+            last_work=mean_work,
+            n_resampled=self.n_resampled,
+            n_updates=self.n_updates + 1,
+            flip_rate=self.flip_rate + flip_rate,
+            accept_rate=self.accept_rate + info.get("accept_rate", jnp.zeros_like(mean_work)),
+            n_frozen=jnp.where(is_frozen, self.n_frozen + 1, 0),
+            lowest_cess=jnp.minimum(self.lowest_cess, jnp.mean(cess)),
         )
 
     def settle(self, before: Ensemble, after: Ensemble) -> "Ledger":

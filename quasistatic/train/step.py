@@ -46,9 +46,10 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         named(key, "rule"), potential, trainer.kernel, batch, moved, controls, state.rule_state
     )
     trained, fixed = eqx.partition(state.model, eqx.is_inexact_array)
-    updates, opt_state = trainer.optimiser.update(gradient, state.opt_state, trained)
+    descent: Any = gradient
+    updates, opt_state = trainer.optimiser.update(descent, state.opt_state, trained)
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
-    model = eqx.combine(optax.apply_updates(trained, updates), fixed)
+    model: Any = eqx.combine(optax.apply_updates(trained, updates), fixed)
 
     return TrainState(
         model=model,
