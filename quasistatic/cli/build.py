@@ -188,7 +188,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         rule,
         make_optimiser(config.optimiser, config.run.n_steps),
         regulators,
-        Controls.of(n_sweeps=config.kernel.n_sweeps, step_size=config.kernel.step_size),
+        Controls.of(beta=config.model.beta, n_sweeps=config.kernel.n_sweeps, step_size=config.kernel.step_size),
         n_walkers=training.n_walkers,
         batch_size=config.data.batch_size,
         auditor_groups=auditor.n_groups if has_auditor else 0,

@@ -55,6 +55,7 @@ class ModelSection(_Section):
     units: Literal["binary", "spin"] = "binary"
     weight_scale: Annotated[float, Field(ge=0, le=100)] = 0.01
     n_components: Annotated[int, Field(ge=1, le=10000)] = 4
+    beta: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     energy: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
     base: Literal["gaussian", "uniform", "frequencies"] = "gaussian"
     base_scale: Annotated[float, Field(gt=0, le=1000)] = 1.5
@@ -172,6 +173,8 @@ def _check_together(config: Config) -> None:
         raise InputError(f"kernel.kind = {kernel.kind!r} does not move a model of kind {model.kind!r}; use {fitting}")
     if kernel.fused and kernel.kind != "ula":
         raise InputError(f"kernel.fused is a move of kernel.kind = 'ula', not of {kernel.kind!r}; set it to false")
+    if model.kind == "mixture" and model.beta != 1:
+        raise InputError(f"a mixture has a known log Z at model.beta = 1 only, got {model.beta}; set it to 1")
     if model.kind == "custom" and model.energy is None:
         raise InputError("model.kind = 'custom' needs model.energy = 'module:attr' (or --energy module:attr)")
     if model.kind != "custom" and model.energy is not None:

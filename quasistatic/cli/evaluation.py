@@ -72,7 +72,7 @@ def evaluate_run(
     folder: Path,
     *,
     is_json: bool,
-    which: str,
+    which: str | None,
     data: str | None,
     device: str | None,
     n_temperatures: int,
@@ -83,7 +83,7 @@ def evaluate_run(
     Args:
         folder: run folder.
         is_json: print JSON.
-        which: parameters: last, best or averaged.
+        which: parameters: last, best or averaged; None for the averaged ones where the run keeps them, else the last.
         data: where the data are, when they have moved.
         device: name of a JAX device.
         n_temperatures: laws on the annealing path.
@@ -95,6 +95,7 @@ def evaluate_run(
     """
     run = load(folder)
     config = run.settings
+    which = which or ("averaged" if config.optimiser.ema else "last")
     if data is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"path": absolute(data)})})
     if not 2 <= n_temperatures <= 10**8:

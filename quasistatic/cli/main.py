@@ -134,7 +134,7 @@ def train(
 def evaluate(
     run: RunFolder,
     is_json: AsJson = False,
-    which: Which = "last",
+    which: Annotated[str | None, typer.Option(help="Parameters: last, best or averaged (default where kept).")] = None,
     data: DataPath = None,
     device: Annotated[str | None, typer.Option(help="Device, such as cpu, gpu or gpu:1.")] = None,
     temperatures: Annotated[int, typer.Option(help="Laws on the annealing path.")] = 10001,

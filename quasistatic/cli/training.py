@@ -98,6 +98,7 @@ def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool, max_
             shutil.rmtree(folder)
         raise
     except RunFailure as failure:
+        _write_report(folder)
         message = f"{failure}; the last good state is in {folder / 'checkpoints'}"
         raise RunFailure(message, result=failure.result) from None
     if done.is_interrupted:
