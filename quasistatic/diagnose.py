@@ -14,7 +14,7 @@ import numpy as np
 
 from quasistatic.run import Run
 
-REASON = "regimes are told apart by short re-simulations, which this version does not do yet"
+REASON = "telling regimes apart needs re-simulations: not in this version"
 LOW_ESS = 0.1
 LOW_RATE = 1e-3
 LARGE_ERROR = 0.3  # nats
@@ -90,7 +90,7 @@ def diagnose(run: Run) -> Diagnosis:
     table = run.metrics if run.has("metrics.csv") else {}
     steps = table.get("step", np.empty(0))
     checks = (
-        _ess(table, "ess_driver", "driver's effective sample size, lowest"),
+        _driver(run, table),
         *(_auditor(run, table)),
         _rate(table),
         _exact(table),
@@ -114,32 +114,35 @@ def _ess(table: dict[str, np.ndarray], column: str, name: str) -> Check:
     if not len(values):
         return Check(name, None, None, "not recorded")
     lowest = float(values.min())
-    note = (
-        "fraction of the walkers" if lowest >= LOW_ESS else "few walkers carry the weight: smaller updates, more sweeps"
-    )
+    note = "fraction of the walkers" if lowest >= LOW_ESS else "few walkers carry the weight"
     return Check(name, lowest, lowest >= LOW_ESS, note)
+
+
+def _driver(run: Run, table: dict[str, np.ndarray]) -> Check:
+    """The driver's weights matter where they make the gradient; elsewhere they only show its feedback."""
+    found = _ess(table, "ess_driver", "driver's ESS, lowest")
+    method = run.config.get("training", {}).get("method")
+    if method == "jarzynski" or found.value is None:
+        return found
+    return Check(found.name, found.value, None, f"its weights are not used by {method}")
 
 
 def _auditor(run: Run, table: dict[str, np.ndarray]) -> list[Check]:
     section = run.config.get("auditor", {})
     if not (section.get("n_groups") and section.get("n_walkers")):
-        note = "the run has no auditor; `quasistatic evaluate` brackets log Z instead"
+        note = "none; evaluate brackets log Z instead"
         return [Check("auditor", None, None, note)]
     n_rows = len(table.get("step", ()))
     errors = _column(table, "log_z_stderr")
-    checks = [_ess(table, "ess_auditor", "auditor's effective sample size, lowest")]
+    checks = [_ess(table, "ess_auditor", "auditor's ESS, lowest")]
     if n_rows:
         withheld = 1 - len(_column(table, "log_z")) / n_rows
-        note = (
-            "every recorded log Z is given"
-            if withheld == 0
-            else "part of the records has no log Z: the path is too fast"
-        )
-        checks.append(Check("records without log Z, fraction", withheld, withheld == 0, note))
+        note = "fraction" if withheld == 0 else "fraction: the path is too fast at times"
+        checks.append(Check("records without log Z", withheld, withheld == 0, note))
     if len(errors):
         largest = float(errors.max())
-        note = "nats" if largest <= LARGE_ERROR else f"above {LARGE_ERROR} nats: more walkers or groups in [auditor]"
-        checks.append(Check("standard error of log Z, largest", largest, largest <= LARGE_ERROR, note))
+        note = "nats" if largest <= LARGE_ERROR else "nats: enlarge the auditor"
+        checks.append(Check("error of log Z, largest", largest, largest <= LARGE_ERROR, note))
     return checks
 
 
@@ -148,13 +151,13 @@ def _rate(table: dict[str, np.ndarray]) -> Check:
         values = _column(table, column)
         if len(values):
             last = float(values[-1])
-            note = words if last >= LOW_RATE else f"{words}: the walkers hardly move"
+            note = words if last >= LOW_RATE else f"{words}: hardly any"
             return Check(f"{column.replace('_', ' ')}, last", last, last >= LOW_RATE, note)
     return Check("flip rate", None, None, "the kernel reports none")
 
 
 def _exact(table: dict[str, np.ndarray]) -> Check:
-    name = "live against exact log Z, largest |z|"
+    name = "live vs exact log Z, |z|"
     columns = [table.get(column) for column in ("log_z", "log_z_stderr", "log_z_exact")]
     if any(column is None for column in columns):
         return Check(name, None, None, "no exact value is stored")
@@ -163,5 +166,5 @@ def _exact(table: dict[str, np.ndarray]) -> Check:
     if not is_known.any():
         return Check(name, None, None, "no exact value is stored")
     z = float(np.max(np.abs(live - exact)[is_known] / error[is_known]))
-    note = f"standard errors, over {int(is_known.sum())} ages" if math.isfinite(z) else "not finite"
+    note = f"standard errors, worst of {int(is_known.sum())}" if math.isfinite(z) else "not finite"
     return Check(name, z, z <= LARGE_Z, note)

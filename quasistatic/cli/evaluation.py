@@ -175,26 +175,28 @@ def _scores(energy: Any, x: np.ndarray, beta: float) -> dict[str, float | None]:
 def _show(found: Evaluation) -> None:
     likelihood, exact = found.likelihood, found.exact
     print(f"{found.extras['run']}, {found.extras['parameters']} parameters, {found.extras['data']} data")
-    rows: list[tuple[str, Estimate | None]] = [
-        ("log Z", found.log_z),
-        ("exact", exact["log_z"] if exact else None),
-        ("log-likelihood", likelihood.value),
-        ("lower end", likelihood.lower if found.bracket else None),
-        ("upper end", likelihood.upper if found.bracket else None),
-        ("exact", exact["ll_test"] if exact else None),
+    how = "forward annealing" if found.bracket is not None else "closed form"
+    is_exact = exact is not None and found.bracket is not None
+    rows: list[tuple[str, Estimate | None, str]] = [
+        ("log Z", found.log_z, how),
+        ("exact", exact["log_z"] if is_exact else None, "enumeration"),
+        ("log-likelihood", likelihood.value, how),
+        ("lower end", likelihood.lower if found.bracket else None, "reverse annealing, if it started in equilibrium"),
+        ("upper end", likelihood.upper if found.bracket else None, how),
+        ("exact", exact["ll_test"] if is_exact else None, "enumeration"),
     ]
-    for label, estimate in rows:
+    for label, estimate, note in rows:
         if estimate is None:
             continue
         if estimate.value is None:
-            print(f"  {label:>16}  withheld: {estimate.reason}")
+            print(f"  {label:>17}  withheld: {estimate.reason}")
             continue
         value = f"{estimate.value:.4f}" if not estimate.stderr else with_error(estimate.value, estimate.stderr)
-        print(f"  {label:>16}  {value:<18}  {estimate.method}")
+        print(f"  {label:>17}  {value:<18}  {note}")
     if found.bracket is not None and found.bracket.gap is not None:
-        print(f"  {'gap':>16}  {with_error(found.bracket.gap, found.bracket.gap_stderr)}")
-    print(f"  {'spread of data':>16}  ± {likelihood.data_stderr:.3f} for another set of {found.extras['n_samples']:,}")
+        print(f"  {'gap':>17}  {with_error(found.bracket.gap, found.bracket.gap_stderr)}")
+    print(f"  {'spread of data':>17}  ± {likelihood.data_stderr:.3f} for another set of {found.extras['n_samples']:,}")
     if found.extras["pseudo_ll"] is not None:
-        print(f"  {'pseudo-likelihood':>16}  {found.extras['pseudo_ll']:.4f}")
+        print(f"  {'pseudo-likelihood':>17}  {found.extras['pseudo_ll']:.4f}")
     if found.bracket is not None and found.bracket.note and not found.bracket.is_inverted:
         print(f"  note: {found.bracket.note}")

@@ -62,6 +62,8 @@ class LiveLine:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._n_steps and self._step >= self._n_steps:
+            self._console.print(f"{self._name}: all steps done; exact sums and report", style="dim", soft_wrap=True)
 
     def __rich__(self) -> RenderableType:
         head = Table.grid(padding=(0, 1), expand=True)

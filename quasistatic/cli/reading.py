@@ -23,7 +23,7 @@ def show_recipes(name: str | None) -> None:
     width = max(map(len, known))
     for title, text in known.items():
         print(f"{title:<{width}}  {summary(text)}")
-    print("\nquasistatic train NAME, or quasistatic recipes NAME > my-run.toml to edit one first")
+    print("\nquasistatic train NAME trains one; quasistatic recipes NAME prints it, to edit")
 
 
 def summary(text: str) -> str:
@@ -61,7 +61,7 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool) -> int:
             return 0
         for entry in ENTRIES:
             status = "available" if entry.module else "not available yet"
-            print(f"{entry.name:<20}  {status:<17}  {entry.title} ({entry.reference})")
+            print(f"{entry.name:<20} {status:<18} {entry.title}\n{'':40}{entry.reference}")
         return 0
     outcome = reproduce(name, is_quick=is_quick)
     if is_json:
@@ -98,7 +98,7 @@ def diagnose_run(folder: Path, *, is_json: bool) -> None:
         verdict = {True: "ok", False: "LOOK", None: "-"}[check.ok]
         value = "" if check.value is None else f"{check.value:.3g}"
         print(f"  {verdict:<5}{check.name:<{width}}  {value:>8}  {check.note}")
-    print(f"  regime: {found.regime or 'not determined'} ({found.reason})")
+    print(f"  regime: {found.regime or 'not determined'}; {found.reason}")
 
 
 def _console() -> Console:

@@ -24,9 +24,9 @@ def print_result(run: Run) -> None:
             continue
         rows.append((label, *_live(final[name])))
         if exact.get(name) is not None:
-            rows.append(("exact", f"{exact[name]:.4f}", "nats, by exact summation"))
+            rows.append(("exact", f"{exact[name]:.4f}", "nats, exact"))
         if driver.get(name) is not None and name == "ll_heldout":
-            rows.append(("driver's own", f"{driver[name]:.4f}", "nats, biased by its feedback"))
+            rows.append(("driver's own", f"{driver[name]:.4f}", "nats, optimistic: feedback"))
     _print_columns(rows)
     for line in _recovery(run):
         print(line)
@@ -38,7 +38,7 @@ def print_result(run: Run) -> None:
 def _live(estimate: dict[str, Any]) -> tuple[str, str]:
     if estimate.get("value") is None:
         return "withheld", str(estimate.get("reason", ""))
-    return with_error(estimate["value"], estimate.get("stderr")), f"nats, live, {estimate.get('method', '')}"
+    return with_error(estimate["value"], estimate.get("stderr")), "nats, live, from the auditor"
 
 
 def _print_columns(rows: list[tuple[str, str, str]]) -> None:

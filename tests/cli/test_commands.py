@@ -159,7 +159,7 @@ def test_report_and_diagnose(cli: Cli, run_copy: Path):
     found = json.loads(cli("diagnose", "run", "--json").out)
     assert found["result"] == "ok" and found["regime"] is None and found["reason"]
     assert all(set(check) == {"name", "value", "ok", "note"} for check in found["checks"])
-    assert "regime: not determined" in cli("diagnose", "run").out
+    assert "regime: not determined;" in cli("diagnose", "run").out
 
 
 def test_recipes_can_be_listed_printed_edited_and_trained(cli: Cli):
