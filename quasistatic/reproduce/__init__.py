@@ -66,6 +66,12 @@ ENTRIES = (
         "ledger_laws",
     ),
     Entry(
+        "live-likelihood",
+        "the live likelihood beside the exact one, seeds and ages of digits-rbm",
+        "Carbone, Hua, Coste, Vanden-Eijnden 2023, arXiv:2305.19414",
+        "live_likelihood",
+    ),
+    Entry(
         "jarzynski",
         "Jarzynski-corrected training",
         "Carbone, Hua, Coste, Vanden-Eijnden 2023, arXiv:2305.19414",
