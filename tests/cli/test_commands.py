@@ -173,7 +173,8 @@ def test_recipes_can_be_listed_printed_edited_and_trained(cli: Cli):
 
 def test_reproduce_lists_and_says_what_is_not_there(cli: Cli):
     listed = json.loads(cli("reproduce", "--json").out)
-    assert len(listed) == 6 and [entry["name"] for entry in listed if entry["available"]] == ["ledger-laws"]
+    available = [entry["name"] for entry in listed if entry["available"]]
+    assert len(listed) == 7 and available == ["ledger-laws", "live-likelihood"]
     for entry in listed:
         if not entry["available"]:
             assert cli("reproduce", entry["name"]).code == 2
