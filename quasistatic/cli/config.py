@@ -161,7 +161,10 @@ def resolve(raw: dict[str, Any], *, source: str) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise InputError(toml.problem(error, raw, keys(), source)) from None
-    _check_together(config)
+    try:
+        _check_together(config)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     return config
 
 

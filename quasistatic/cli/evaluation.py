@@ -176,14 +176,14 @@ def _show(found: Evaluation) -> None:
     likelihood, exact = found.likelihood, found.exact
     print(f"{found.extras['run']}, {found.extras['parameters']} parameters, {found.extras['data']} data")
     how = "forward annealing" if found.bracket is not None else "closed form"
-    is_exact = exact is not None and found.bracket is not None
+    summed = exact if exact is not None and found.bracket is not None else {}
     rows: list[tuple[str, Estimate | None, str]] = [
         ("log Z", found.log_z, how),
-        ("exact", exact["log_z"] if is_exact else None, "enumeration"),
+        ("exact", summed.get("log_z"), "enumeration"),
         ("log-likelihood", likelihood.value, how),
         ("lower end", likelihood.lower if found.bracket else None, "reverse annealing, if it started in equilibrium"),
         ("upper end", likelihood.upper if found.bracket else None, how),
-        ("exact", exact["ll_test"] if is_exact else None, "enumeration"),
+        ("exact", summed.get("ll_test"), "enumeration"),
     ]
     for label, estimate, note in rows:
         if estimate is None:

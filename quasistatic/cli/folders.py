@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from quasistatic.cli.config import Config, dump_toml, resolve
+from quasistatic.cli.config import Config, dump_toml, keys, resolve
 from quasistatic.datasets import Dataset
 from quasistatic.errors import InputError
 from quasistatic.run import Run
@@ -90,7 +90,10 @@ def stored_config(folder: Path) -> Config | None:
             )
         return None
     try:
-        return resolve(tomllib.loads(path.read_text(encoding="utf-8")), source=str(path))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        if missing := [name for name in keys() if name not in raw]:
+            raise InputError(f"{path} is cut off: it has no [{missing[0]}]; the run cannot be resumed")
+        return resolve(raw, source=str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
