@@ -24,11 +24,13 @@ from quasistatic._random import fold
 from quasistatic.train.step import run_chunk
 
 N_VISIBLE, N_HIDDEN, N_CHAINS, BATCH, K, RATE, N_UPDATES = 784, 500, 500, 500, 10, 0.05, 16
+PAUSE = 0.5
+"""Seconds between candidates: OpenMP threads of the other library spin for 0.2 s after their last parallel region."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -52,6 +54,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(options.rounds):
         for name, candidate in candidates.items():
+            time.sleep(PAUSE)
             started = time.perf_counter()
             candidate()
             times[name].append((time.perf_counter() - started) / N_UPDATES * 1e3)

@@ -46,16 +46,20 @@ class BlockGibbs(AbstractKernel):
         rbm: Any = after.energy
 
         def sweep(i, carry):
-            v, inputs, flips = carry
+            _, inputs = carry
             h = rbm.hidden.sample(fold(key, 2 * i), rbm.hidden_natural(inputs, after.beta))
-            new = rbm.visible.sample(fold(key, 2 * i + 1), rbm.visible_natural(rbm.visible_inputs(h), after.beta))
-            # comparing two batches costs as much as a tenth of a sweep: the last one speaks for all
-            is_last = i + 1 == controls.n_sweeps
-            flips = jax.lax.cond(is_last, lambda: jnp.mean(new != v, dtype=v.dtype), lambda: flips)
-            return new, rbm.hidden_inputs(new), flips
+            v = rbm.visible.sample(fold(key, 2 * i + 1), rbm.visible_natural(rbm.visible_inputs(h), after.beta))
+            return v, rbm.hidden_inputs(v)
 
-        carry = (state.x, state.cache, jnp.zeros_like(state.u))
-        v, inputs, flip_rate = repeat(controls.n_sweeps, sweep, carry)
+        def last(carry):
+            # the flips of the last sweep speak for all: a loop that keeps its old states copies them every time
+            v, inputs = sweep(controls.n_sweeps - 1, carry)
+            return v, inputs, jnp.mean(v != carry[0], dtype=v.dtype)
+
+        carry = repeat(controls.n_sweeps - 1, sweep, (state.x, state.cache))
+        v, inputs, flip_rate = jax.lax.cond(
+            controls.n_sweeps > 0, last, lambda carry: (*carry, jnp.zeros_like(state.u)), carry
+        )
         u = rbm.reduced_from_inputs(v, inputs, after.beta)
         return KernelState(v, u, inputs), u - state.u, {"flip_rate": flip_rate}
 
