@@ -18,14 +18,19 @@ if TYPE_CHECKING:
     from quasistatic.energies import GaussianMixture as GaussianMixture
     from quasistatic.energies import IndependentUnits as IndependentUnits
     from quasistatic.energies import Interpolated as Interpolated
+    from quasistatic.energies import IsotropicGaussian as IsotropicGaussian
+    from quasistatic.energies import Neural as Neural
     from quasistatic.energies import Pairwise as Pairwise
     from quasistatic.energies import Potential as Potential
     from quasistatic.energies import Spin as Spin
     from quasistatic.energies import UniformBox as UniformBox
     from quasistatic.energies import as_energy as as_energy
+    from quasistatic.energies import convnet as convnet
+    from quasistatic.energies import mlp as mlp
     from quasistatic.errors import CheckFailed as CheckFailed
     from quasistatic.errors import InputError as InputError
     from quasistatic.errors import RunFailure as RunFailure
+    from quasistatic.kernels import HMC as HMC
     from quasistatic.kernels import MALA as MALA
     from quasistatic.kernels import AbstractKernel as AbstractKernel
     from quasistatic.kernels import BlockGibbs as BlockGibbs
@@ -33,9 +38,11 @@ if TYPE_CHECKING:
     from quasistatic.kernels import Langevin as Langevin
     from quasistatic.kernels import SiteGibbs as SiteGibbs
     from quasistatic.regulators import AbstractRegulator as AbstractRegulator
+    from quasistatic.regulators import KeepESS as KeepESS
     from quasistatic.regulators import Resample as Resample
     from quasistatic.regulators import Restart as Restart
     from quasistatic.regulators import Scheduled as Scheduled
+    from quasistatic.regulators import Sweeps as Sweeps
     from quasistatic.rules import AbstractRule as AbstractRule
     from quasistatic.rules import MaximumLikelihood as MaximumLikelihood
     from quasistatic.thermo import Controls as Controls
@@ -58,12 +65,12 @@ _HOME = {
     "_results": ("Estimate", "RESULTS"),
     "cli.load": ("load",),
     "energies": (
-        "AbstractEnergy AbstractTractable Binary Gaussian GaussianMixture IndependentUnits Interpolated Pairwise "
-        "Potential RBM Spin UniformBox as_energy"
+        "AbstractEnergy AbstractTractable Binary Gaussian GaussianMixture IndependentUnits Interpolated "
+        "IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy convnet mlp"
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
-    "kernels": ("AbstractKernel", "BlockGibbs", "Gibbs", "Langevin", "MALA", "SiteGibbs"),
-    "regulators": ("AbstractRegulator", "Resample", "Restart", "Scheduled"),
+    "kernels": ("AbstractKernel", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
+    "regulators": ("AbstractRegulator", "KeepESS", "Resample", "Restart", "Scheduled", "Sweeps"),
     "rules": ("AbstractRule", "MaximumLikelihood"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),
     "train": ("Plan", "Trainer", "cd", "fit", "jarzynski", "pcd", "short_run"),

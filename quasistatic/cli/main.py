@@ -194,12 +194,13 @@ def recipes(
 def reproduce(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="What to reproduce.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer walkers, wider errors.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="New folder for the figures.")] = None,
     is_json: AsJson = False,
 ) -> int:
     """Repeat published numbers and laws and compare; without a name, list them."""
     from quasistatic.cli.reading import reproduce_named
 
-    return reproduce_named(name, is_quick=quick, is_json=is_json)
+    return reproduce_named(name, is_quick=quick, is_json=is_json, out=out)
 
 
 @app.command()

@@ -48,8 +48,9 @@ def report_run(folder: Path, *, figures: Path | None) -> None:
             print(path)
 
 
-def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool) -> int:
+def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool, out: Path | None = None) -> int:
     """Runs one reproduction, or lists them. Returns: exit code, 1 when a row disagrees."""
+    from quasistatic.plots import write_figures
     from quasistatic.reproduce import ENTRIES, reproduce
 
     if name is None:
@@ -63,7 +64,11 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool) -> int:
             status = "available" if entry.module else "not available yet"
             print(f"{entry.name:<20} {status:<18} {entry.title}\n{'':40}{entry.reference}")
         return 0
+    if out is not None and out.exists():
+        raise InputError(f"{out} exists and is not overwritten; choose another folder for the figures")
     outcome = reproduce(name, is_quick=is_quick)
+    if out is not None and outcome.drawn:
+        outcome.figures.extend(str(path) for path in write_figures(outcome.drawn, out))
     if is_json:
         print(json.dumps(outcome.as_json(), indent=1))
         return 0 if outcome.is_ok else CHECK_FAILED
@@ -77,6 +82,8 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool) -> int:
         verdict = "ok" if row.ok else "FAILED"
         table.add_row(row.quantity, f"{row.expected:.5g}", measured, stderr, f"{row.tolerance:.2g}", verdict)
     _console().print(table)
+    for path in outcome.figures:
+        print(path)
     n_failed = sum(not row.ok for row in outcome.rows)
     print(f"{len(outcome.rows)} rows, {n_failed} failed" if n_failed else f"{len(outcome.rows)} rows, all agree")
     return CHECK_FAILED if n_failed else 0

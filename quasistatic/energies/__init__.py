@@ -8,6 +8,10 @@ from quasistatic.energies.gaussian import Gaussian as Gaussian
 from quasistatic.energies.gaussian import GaussianMixture as GaussianMixture
 from quasistatic.energies.gaussian import IndependentUnits as IndependentUnits
 from quasistatic.energies.gaussian import UniformBox as UniformBox
+from quasistatic.energies.neural import IsotropicGaussian as IsotropicGaussian
+from quasistatic.energies.neural import Neural as Neural
+from quasistatic.energies.neural import convnet as convnet
+from quasistatic.energies.neural import mlp as mlp
 from quasistatic.energies.pairwise import Pairwise as Pairwise
 from quasistatic.energies.pairwise import complete_graph as complete_graph
 from quasistatic.energies.pairwise import square_lattice as square_lattice

@@ -24,6 +24,11 @@ class Interpolated(AbstractEnergy):
     target: AbstractEnergy
     fraction: ScalarLike
 
+    @property
+    def block_size(self) -> int:
+        """Walkers the target wants evaluated at a time (see `Neural`), 0 for all."""
+        return getattr(self.target, "block_size", 0)
+
     def reduced(self, x: Sample, beta: ScalarLike, context: Any = None) -> Scalar:
         base = self.base.reduced(x, beta, context)
         inside = jnp.isfinite(base)

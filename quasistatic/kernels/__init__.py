@@ -6,4 +6,5 @@ from quasistatic.kernels.gibbs import BlockGibbs as BlockGibbs
 from quasistatic.kernels.gibbs import Gibbs as Gibbs
 from quasistatic.kernels.gibbs import SiteGibbs as SiteGibbs
 from quasistatic.kernels.langevin import Langevin as Langevin
+from quasistatic.kernels.metropolis import HMC as HMC
 from quasistatic.kernels.metropolis import MALA as MALA

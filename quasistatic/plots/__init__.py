@@ -96,6 +96,19 @@ def save_figures(run: Run, folder: str | Path) -> list[Path]:
     drawn = figures(run)
     if not drawn:
         raise InputError(f"{run.path} has nothing to draw (yet): no row in metrics.csv and no checkpoint")
+    return write_figures(drawn, folder)
+
+
+def write_figures(drawn: dict[str, Figure], folder: str | Path) -> list[Path]:
+    """Writes figures as PNG and SVG.
+
+    Args:
+        drawn: figures by name.
+        folder: Where the files go; made when it does not exist.
+
+    Raises:
+        InputError: `folder` cannot be written.
+    """
     folder = Path(folder)
     paths = []
     try:
@@ -111,6 +124,14 @@ def save_figures(run: Run, folder: str | Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"cannot write figures to {folder}: {error.strerror or error}") from None
     return paths
+
+
+def grid_of(n_rows: int, n_columns: int) -> tuple[Figure, list[Axes]]:
+    """Figure with a grid of axes in the package's style, row by row."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _figure(3.7 * n_columns, 2.7 * n_rows)
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    return figure, list(axes.flat)
 
 
 def colour(role: str) -> str:

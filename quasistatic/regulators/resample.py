@@ -21,10 +21,13 @@ class Resample(AbstractRegulator):
     Args:
         below: threshold in [0, 1]; 0.5 balances noise against genetic drift, values near 1 lose modes.
         method: `"systematic"`, `"stratified"`, `"residual"` or `"multinomial"`.
+        is_sorted: line walkers up by potential before the points fall: every event then moves the occupation of a
+            mode by one walker at most where modes differ in potential, instead of by a random walk of events.
     """
 
     below: float = 0.5
     method: ResampleMethod = eqx.field(static=True, default="systematic")
+    is_sorted: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         if isinstance(self.below, (int, float)) and not 0 <= self.below <= 1:
@@ -46,5 +49,5 @@ class Resample(AbstractRegulator):
         controls: Controls,
         state: None,
     ) -> tuple[Controls, Ensemble, None]:
-        ensemble, _ = ensemble.resampled(key, below=self.below, method=self.method)
+        ensemble, _ = ensemble.resampled(key, below=self.below, method=self.method, is_sorted=self.is_sorted)
         return controls, ensemble, state

@@ -1,6 +1,6 @@
 """Published numbers and laws, repeated and compared: one module per paper.
 
-A module has one function `check(key, is_quick) -> list[Row]`. Rows carry what was expected, what came out,
+A module has one function `check(key, is_quick)` that returns rows, or rows and figures by name. Rows carry what was expected, what came out,
 its standard error and the tolerance; a row that fails makes the command end with exit code 1.
 """
 
@@ -43,11 +43,13 @@ class Outcome:
         name: name of the entry.
         rows: one per compared number.
         figures: paths of figures that were written.
+        drawn: figures by name.
     """
 
     name: str
     rows: list[Row]
     figures: list[str] = field(default_factory=list)
+    drawn: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_ok(self) -> bool:
@@ -72,9 +74,10 @@ ENTRIES = (
         "live_likelihood",
     ),
     Entry(
-        "jarzynski",
-        "Jarzynski-corrected training",
+        "jarzynski-mixture",
+        "masses of two modes in 50 dimensions: weights, PCD and CD",
         "Carbone, Hua, Coste, Vanden-Eijnden 2023, arXiv:2305.19414",
+        "jarzynski_mixture",
     ),
     Entry("minimal-dissipation", "minimal-dissipation learning", "Hnybida, Verret 2025, arXiv:2510.03137"),
     Entry("temperature", "endogenous temperature", "Süleymanoğlu 2026, arXiv:2603.02525"),
@@ -101,5 +104,6 @@ def reproduce(name: str, *, is_quick: bool = False) -> Outcome:
     if module is None:
         ready = ", ".join(entry.name for entry in ENTRIES if entry.module)
         raise InputError(f"{name} is not available yet in this version; available: {ready}")
-    rows = importlib.import_module(f"quasistatic.reproduce.{module}").check(jax.random.key(SEED), is_quick)
-    return Outcome(name, rows)
+    found = importlib.import_module(f"quasistatic.reproduce.{module}").check(jax.random.key(SEED), is_quick)
+    rows, drawn = found if isinstance(found, tuple) else (found, {})
+    return Outcome(name, rows, drawn=drawn)

@@ -140,8 +140,17 @@ class Ensemble(eqx.Module):
         """Walkers put at `x`: their old books are closed, new ones opened, and no free energy is known any more."""
         return Ensemble.open(kernel, potential, x, n_groups=self.n_groups, context=self.context)
 
-    def resampled(self, key: Key, *, below: float, method: ResampleMethod = "systematic") -> tuple["Ensemble", Array]:
+    def resampled(
+        self, key: Key, *, below: float, method: ResampleMethod = "systematic", is_sorted: bool = False
+    ) -> tuple["Ensemble", Array]:
         """Resamples every group whose ESS fraction is below a threshold.
+
+        Args:
+            key: random key.
+            below: threshold.
+            method: resampling method.
+            is_sorted: line the walkers of a group up by potential first, so that neighbours on the line are alike
+                and systematic resampling keeps the occupation of modes that differ in it.
 
         `x`, `u`, cache, context and account move together; the group's log mean weight goes to `log_z` before its
         weights are cleared, so the estimate of `log Z` is continuous across the event.
@@ -153,9 +162,19 @@ class Ensemble(eqx.Module):
         log_weight = self.by_group(self.log_weight())
         is_due = ess_fraction(log_weight, axis=-1) < below
 
+        def chosen_as_they_are(k, lw, u):
+            del u
+            return ancestors(k, lw, method=method)
+
+        def chosen_in_order(k, lw, u):
+            order = jnp.argsort(u)
+            return jnp.zeros_like(order).at[order].set(order[ancestors(k, lw[order], method=method)])
+
         def resample(_):
             keys = split(key, self.n_groups)
-            inside = jax.vmap(lambda k, lw: ancestors(k, lw, method=method))(keys, log_weight)
+            inside = jax.vmap(chosen_in_order if is_sorted else chosen_as_they_are)(
+                keys, log_weight, self.by_group(self.u)
+            )
             own = jnp.broadcast_to(jnp.arange(m), inside.shape)
             chosen = jnp.where(is_due[:, None], inside, own) + m * jnp.arange(self.n_groups)[:, None]
             chosen = chosen.reshape(-1)

@@ -5,6 +5,7 @@
 * `advance`: both, in the order the kernel wants (the fused Langevin move books work and shadow work as one number).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -90,7 +91,7 @@ def advance(
 
 def _met(kernel: AbstractKernel, after: Potential, ensemble: Ensemble) -> KernelState:
     """Walkers where they are, under a new potential."""
-    return jax.vmap(lambda x, context: kernel.init(after, x, context))(ensemble.x, ensemble.context)
+    return _over_walkers(lambda x, context: kernel.init(after, x, context), after, ensemble.x, ensemble.context)
 
 
 def _moved(
@@ -101,4 +102,13 @@ def _moved(
     def one(key_walker: Key, state: KernelState, context: Any) -> tuple[KernelState, Scalar, Info]:
         return kernel.step(key_walker, after, state, controls, context)
 
-    return jax.vmap(one)(split(key, state.u.size), state, context)
+    return _over_walkers(one, after, split(key, state.u.size), state, context)
+
+
+def _over_walkers(function: Callable[..., Any], potential: Potential, *walkers: Any) -> Any:
+    """`function` of every walker: all at once, or in the blocks that an energy asks for on CPU."""
+    block = getattr(potential.energy, "block_size", 0)
+    n = jax.tree.leaves(walkers)[0].shape[0]
+    if not block or n <= block or jax.default_backend() != "cpu":
+        return jax.vmap(function)(*walkers)
+    return jax.lax.map(lambda walker: function(*walker), walkers, batch_size=block)

@@ -49,6 +49,9 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     descent: Any = gradient
     updates, opt_state = trainer.optimiser.update(descent, state.opt_state, trained)
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
+    if trainer.keep_ess is not None:
+        gentle = trainer.keep_ess.scale(potential, updates, moved)
+        updates = jax.tree.map(lambda leaf: (gentle * leaf).astype(leaf.dtype), updates)
     model: Any = eqx.combine(optax.apply_updates(trained, updates), fixed)
 
     return TrainState(

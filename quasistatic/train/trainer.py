@@ -17,7 +17,7 @@ from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
-from quasistatic.regulators import AbstractRegulator, Resample, Restart
+from quasistatic.regulators import AbstractRegulator, KeepESS, Resample, Restart
 from quasistatic.rules import AbstractRule, MaximumLikelihood
 from quasistatic.thermo.bridge import open_at_law
 from quasistatic.thermo.controls import Controls
@@ -44,6 +44,7 @@ class Trainer(eqx.Module):
         ema: decay of the parameter average, 0 for none.
         law: law with known Z from which walkers start; default: the model itself when tractable, else `model.base()`.
         n_bridge: annealing steps from that law to the initial model.
+        keep_ess: shortens updates that would cost the driver too much of its effective sample size; None for none.
         frozen_after: updates without a single flip after which the run is declared frozen.
     """
 
@@ -61,6 +62,7 @@ class Trainer(eqx.Module):
     ema: float = eqx.field(static=True, default=0.0)
     law: AbstractTractable | None = None
     n_bridge: int = eqx.field(static=True, default=0)
+    keep_ess: KeepESS | None = None
     frozen_after: int = eqx.field(static=True, default=200)
 
     def __check_init__(self):

@@ -49,7 +49,9 @@ def test_rates_are_those_of_the_moves(case, key):
         assert float(info["accept_rate"]) == pytest.approx(np.mean(moved), abs=1e-12)
         assert 0.2 < float(info["accept_rate"]) < 1
     if not info:
-        assert isinstance(case.kernel, Langevin) and np.all(after.x != before.x)
+        assert not case.is_balanced
+        if getattr(case.kernel, "box", None) is None:  # in a box some coordinates stay
+            assert np.all(after.x != before.x)
 
 
 @pytest.mark.parametrize("case", CASES, ids=label)

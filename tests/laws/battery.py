@@ -31,7 +31,7 @@ from quasistatic.energies import (
     square_lattice,
     units,
 )
-from quasistatic.kernels import MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
+from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
 from quasistatic.thermo import Controls, Ensemble, advance, switch
 from tests.laws import enumeration
 
@@ -72,7 +72,7 @@ class Case:
     @property
     def is_balanced(self) -> bool:
         """Whether the kernel is in detailed balance, so that heat is `du`."""
-        return not isinstance(self.kernel, Langevin)
+        return not isinstance(self.kernel, Langevin) and getattr(self.kernel, "is_adjusted", True)
 
     @property
     def states(self) -> np.ndarray:
@@ -177,7 +177,7 @@ def _three_body(kind: str) -> Case:
     return _discrete(f"site-gibbs callable {kind}", kernel, path, reduced, units=kind, n=4)
 
 
-def _gaussian(name: str, kernel: AbstractKernel) -> Case:
+def _gaussian(name: str, kernel: AbstractKernel, step_size: float = 0.15) -> Case:
     """Correlated Gaussian in two dimensions whose mean, precision and beta move."""
     root = np.array([[1.2, 0.0], [-0.5, 0.8]])
 
@@ -199,7 +199,7 @@ def _gaussian(name: str, kernel: AbstractKernel) -> Case:
         spread = np.linalg.inv(factor) / np.sqrt(0.7 + 0.5 * s)
         return jnp.asarray(mean) + jax.random.normal(key, (n, 2)) @ jnp.asarray(spread)
 
-    return Case(f"{name} gaussian", kernel, path, reduced, start, 2, log_z, step_size=0.15)
+    return Case(f"{name} gaussian", kernel, path, reduced, start, 2, log_z, step_size=step_size)
 
 
 class Skewed(eqx.Module):
@@ -239,7 +239,7 @@ def _skewed(name: str, kernel: AbstractKernel) -> Case:
     return Case(f"{name} skewed", kernel, path, reduced, start, 1, _by_quadrature(reduced, -12, 12), step_size=0.08)
 
 
-def _box() -> Case:
+def _box(name: str, kernel: AbstractKernel) -> Case:
     """From the uniform law on an interval to a skewed quartic confined to it."""
     box = UniformBox(jnp.asarray([-1.5]), jnp.asarray([2.5]))
     target = CallableEnergy(Skewed(jnp.asarray(-0.35), jnp.asarray(0.15)))
@@ -255,7 +255,7 @@ def _box() -> Case:
         return jax.random.uniform(key, (n, 1), minval=-1.5, maxval=2.5)
 
     log_z = _by_quadrature(reduced, -1.5, 2.5)
-    return Case("mala box", MALA(), path, reduced, start, 1, log_z, step_size=0.2)
+    return Case(f"{name} box", kernel, path, reduced, start, 1, log_z, step_size=0.2)
 
 
 DISCRETE = [
@@ -278,7 +278,12 @@ CONTINUOUS = [
     _skewed("langevin", Langevin()),
     _skewed("fused-langevin", Langevin(is_fused=True)),
     _skewed("mala", MALA()),
-    _box(),
+    _box("mala", MALA()),
+    _gaussian("hmc", HMC(n_leapfrog=3, preconditioner=jnp.asarray([0.6, 1.4])), 0.5),
+    _gaussian("preconditioned-langevin", Langevin(is_fused=True, preconditioner=jnp.asarray([0.6, 1.4]))),
+    _gaussian("unadjusted-hmc", HMC(n_leapfrog=2, is_adjusted=False), 0.5),
+    _skewed("clipped-langevin", Langevin(clip=0.6)),
+    _box("boxed-langevin", Langevin(box=(-1.5, 2.5))),
 ]
 CASES = DISCRETE + CONTINUOUS
 

@@ -1,0 +1,126 @@
+"""Neural energies: known start, per-sample determinism, and the two ways of writing a convolution."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from quasistatic.energies import IsotropicGaussian, Potential, convnet, mlp
+from quasistatic.energies.neural import Conv
+from quasistatic.errors import InputError
+from quasistatic.kernels import Langevin
+from quasistatic.thermo import open_at_law
+from tests.laws.battery import quick_jit
+
+
+def perturbed(energy, key, scale=0.3):
+    """The same energy with a last layer that is not zero."""
+    layer = energy.network.layers[-1]
+    weight = scale * jax.random.normal(key, layer.weight.shape)
+    return eqx.tree_at(lambda e: e.network.layers[-1].weight, energy, weight)
+
+
+def n_parameters(energy):
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(energy, eqx.is_inexact_array)))
+
+
+def test_published_sizes(key):
+    assert n_parameters(convnet(key)) == 76_993
+    assert n_parameters(convnet(key, (32, 32, 3), "cifar")) == 2_763_393
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.7])
+@pytest.mark.parametrize("kind", ["mlp", "convnet"])
+def test_starts_as_its_gaussian(kind, beta, key):
+    """At initialisation the model is the confining Gaussian: no work, and log Z known to rounding."""
+    model = mlp(key, 196, (32,), scale=1.7) if kind == "mlp" else convnet(key, (14, 14, 1), scale=1.7)
+    potential = Potential(model, beta)
+    ensemble = open_at_law(key, Langevin(), potential, model.base(), n_walkers=64)
+    exact = 98 * np.log(2 * np.pi * 1.7**2 / beta)
+    np.testing.assert_allclose(ensemble.log_partition_groups(), exact, rtol=1e-12)
+    np.testing.assert_allclose(ensemble.account.work.value, 0.0, atol=1e-10)
+    x = np.asarray(ensemble.x)
+    variance = x.var()
+    assert abs(variance * beta / 1.7**2 - 1) < 5 * np.sqrt(2 / x.size)
+
+
+@pytest.mark.parametrize(
+    "n_in, n_out, kernel, stride, padding, height, width",
+    [
+        (1, 16, 5, 2, 4, 28, 28),
+        (3, 4, 3, 1, 1, 7, 6),
+        (2, 5, 4, 2, 1, 9, 8),
+        (4, 3, 4, 1, 0, 4, 4),
+        (2, 3, 1, 3, 0, 8, 7),
+    ],
+)
+def test_patches_are_the_convolution(n_in, n_out, kernel, stride, padding, height, width, key):
+    """Values and all gradients of the CPU form equal those of the compiler's convolution."""
+    conv = Conv.initialise(key, n_in, n_out, kernel, stride, padding)
+    x = jax.random.normal(key, (height, width, n_in))
+    out = conv.patched(x)
+    assert out.shape == (conv.out_size(height), conv.out_size(width), n_out)
+    np.testing.assert_allclose(out, conv.native(x), atol=1e-12)
+    weight = jax.random.normal(key, out.shape)
+
+    def loss(parts, name):
+        return jnp.sum(weight * jnp.tanh(getattr(parts[0], name)(parts[1])))
+
+    for a, b in zip(*(jax.tree.leaves(jax.grad(loss)((conv, x), name)) for name in ("patched", "native")), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-11)
+
+
+def test_a_sample_does_not_depend_on_its_batch(key):
+    """Alone, among others, in another order, in blocks: the same energy."""
+    model = perturbed(convnet(key, (14, 14, 1)), key)
+    x = jax.random.normal(key, (5, 196))
+    whole = jax.vmap(model)(x)
+    np.testing.assert_allclose(whole, [model(row) for row in x], atol=1e-12)
+    np.testing.assert_allclose(jax.vmap(model)(x[::-1])[::-1], whole, atol=1e-12)
+    assert float(jnp.std(whole)) > 1e-3
+
+
+def test_blocks_of_walkers_change_nothing(key):
+    """130 walkers in blocks of 64 (two blocks and a rest) are the walkers moved at once."""
+    blocked = perturbed(convnet(key, (14, 14, 1)), key)
+    whole = eqx.tree_at(lambda e: e.network, type(blocked)(blocked.network, 196, blocked.scale, 0), blocked.network)
+    assert blocked.block_size == 64 and whole.block_size == 0
+
+    @quick_jit
+    def walked(energy):
+        law = energy.base()
+        return open_at_law(key, Langevin(), Potential(energy, 0.8), law, n_walkers=130, n_bridge=2)
+
+    for a, b in zip(jax.tree.leaves(walked(blocked)), jax.tree.leaves(walked(whole)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.6])
+def test_isotropic_gaussian(beta, key):
+    law = IsotropicGaussian(3, 0.8)
+    x = law.sample_exact(key, beta, 200_000)
+    assert abs(float(x.var()) * beta / 0.64 - 1) < 5 * np.sqrt(2 / x.size)
+    density = np.exp(-np.asarray(jax.vmap(lambda a: law.reduced(a, beta))(x)) - float(law.log_partition(beta)))
+    # E[p] of a Gaussian is (4 pi sigma^2)^(-d/2)
+    expected = (4 * np.pi * 0.64 / beta) ** -1.5
+    assert abs(density.mean() / expected - 1) < 5 * density.std() / density.mean() / np.sqrt(len(density))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda key: mlp(key, 4, (0,)), "at least one unit"),
+        (lambda key: mlp(key, 4, scale=0.0), "scale > 0"),
+        (lambda key: mlp(key, 4, activation="step"), "unknown activation"),
+        (lambda key: convnet(key, architecture="vgg"), "unknown architecture"),
+        (lambda key: convnet(key, (28, 28, 3)), "channels"),
+        (lambda key: convnet(key, (3, 3, 3), "cifar"), "too small"),
+        (lambda key: mlp(key, 4).validate(np.zeros((2, 5))), "4 coordinates"),
+        (lambda key: mlp(key, 4).validate(np.full((2, 4), np.nan)), "NaN"),
+        (lambda key: mlp(key, 4, scale=float("inf")).base(), "no law"),
+    ],
+)
+def test_refused(make, message, key):
+    with pytest.raises(InputError, match=message):
+        make(key)
