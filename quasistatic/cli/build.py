@@ -30,6 +30,7 @@ from quasistatic.kernels import MALA, AbstractKernel, BlockGibbs, Gibbs, Langevi
 from quasistatic.regulators import Resample, Restart
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
+from quasistatic.train.anchor import Anchors
 from quasistatic.train.trainer import Trainer
 
 
@@ -183,6 +184,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         l2=training.l2,
     )
     has_auditor = bool(auditor.n_groups and auditor.n_walkers)
+    is_anchored = has_auditor and auditor.mode == "anchors"
     return Trainer(
         make_kernel(config, model),
         rule,
@@ -191,8 +193,11 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         Controls.of(beta=config.model.beta, n_sweeps=config.kernel.n_sweeps, step_size=config.kernel.step_size),
         n_walkers=training.n_walkers,
         batch_size=config.data.batch_size,
-        auditor_groups=auditor.n_groups if has_auditor else 0,
-        auditor_walkers=auditor.n_walkers if has_auditor else 0,
+        auditor_groups=auditor.n_groups if has_auditor and not is_anchored else 0,
+        auditor_walkers=auditor.n_walkers if has_auditor and not is_anchored else 0,
+        anchors=Anchors(auditor.n_groups, auditor.n_walkers, auditor.max_temperatures, auditor.variance, auditor.share)
+        if is_anchored
+        else None,
         ema=config.optimiser.ema,
         law=law,
         n_bridge=config.model.n_bridge if config.model.kind == "custom" else 0,

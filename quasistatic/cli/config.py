@@ -96,10 +96,18 @@ class OptimiserSection(_Section):
 
 
 class AuditorSection(_Section):
-    """Independent walkers that weigh: groups, and walkers per group; 0 groups or 0 walkers for no auditor."""
+    """Independent walkers that weigh: groups, and walkers per group; 0 groups or 0 walkers for no auditor.
+
+    `mode = "anchors"` audits copies of the model beside the updates; `max_temperatures`, `variance` and `share` are
+    for it.
+    """
 
     n_groups: Annotated[int, Field(ge=0, le=65536)] = 16
     n_walkers: Annotated[int, Field(ge=0, le=10**7)] = 64
+    mode: Literal["every-update", "anchors"] = "every-update"
+    max_temperatures: Annotated[int, Field(ge=64, le=10**7)] = 2000
+    variance: Annotated[float, Field(gt=0, le=100)] = 1.0
+    share: Annotated[float, Field(gt=0, le=100)] = 0.25
 
 
 class RecordSection(_Section):

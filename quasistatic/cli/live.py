@@ -96,6 +96,8 @@ def numbers(row: Mapping[str, Any]) -> str:
             parts.append(f"{label} {with_error(value, error).replace(' ', '')}")
     if row.get("ll_train") is None and row.get("ll_heldout") is None:
         parts.append("log-likelihood withheld")
+    elif row.get("anchor_step") is not None and row["anchor_step"] != row.get("step"):
+        parts.append(f"of step {row['anchor_step']:,}")
     if row.get("ess_auditor") is not None or row.get("ess_driver") is not None:
         ess = row["ess_auditor"] if row.get("ess_auditor") is not None else row["ess_driver"]
         parts.append(f"ESS {ess:.2f}")

@@ -1,7 +1,7 @@
 """Published numbers and laws, repeated and compared: one module per paper.
 
-A module has one function `check(key, is_quick)` that returns rows, or rows and figures by name. Rows carry what was expected, what came out,
-its standard error and the tolerance; a row that fails makes the command end with exit code 1.
+A module has one function `check(key, is_quick)` that returns rows, or rows and figures by name. Rows carry what was
+expected, what came out, its standard error and the tolerance; a row that fails makes the command end with exit code 1.
 """
 
 from __future__ import annotations

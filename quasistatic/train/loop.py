@@ -28,7 +28,7 @@ from quasistatic.errors import InputError, RunFailure
 from quasistatic.evaluate.exact import is_enumerable, log_partition_exact
 from quasistatic.evaluate.likelihood import pseudo_likelihood
 from quasistatic.run import Archive
-from quasistatic.train import checkpoint
+from quasistatic.train import anchor, checkpoint
 from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
@@ -155,8 +155,9 @@ def fit(
     state = trainer.init(key, model)
     rows: list[dict[str, Any]] = []
     last = None if folder is None else folder / "checkpoints" / "last.npz"
+    auditing = _anchored(key, trainer, model, dataset, recorder)
     if resume and last is not None and last.exists():
-        state, rows = _resumed(state, folder, last)
+        state, rows = _resumed(state, folder, last, auditing)
     data = jnp.asarray(dataset.train, float)
     started = time.monotonic() - (rows[-1]["time_elapsed"] if rows else 0.0)
     begun = time.monotonic()
@@ -171,17 +172,23 @@ def fit(
                 if result != RESULTS.ok:
                     _fail(folder, new, plan, result)
                 state = new
+                _audit(auditing, state, stop - n_before, plan, folder)
                 now = time.monotonic()
-                row = recorder.row(state, time_elapsed=now - started, time_step=(now - clock) / (stop - n_before))
+                row = recorder.row(
+                    state,
+                    time_elapsed=now - started,
+                    time_step=(now - clock) / (stop - n_before),
+                    anchor=None if auditing is None else auditing.latest,
+                )
                 rows.append(row)
                 progress.update(row)
                 is_asked = signals.is_asked or _is_over(plan, begun)
-                best = _save(folder, state, recorder, plan, row, best, force=is_asked)
+                best = _save(folder, state, recorder, plan, row, best, force=is_asked, auditing=auditing)
                 if is_asked and stop < plan.n_steps:
                     return Fit(state, rows, RESULTS.ok, f"interrupted after step {stop}", True, folder)
     finally:
         progress.close()
-    summary = _summary(state, rows, recorder, plan, dataset, folder)
+    summary = _summary(state, rows, recorder, plan, dataset, folder, auditing)
     return Fit(state, rows, RESULTS.ok, summary["message"], False, folder, summary)
 
 
@@ -213,9 +220,49 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Reco
     return Recorder(dataset.train, dataset.heldout, log_z_start=start, rates=trainer.kernel.rates, score=score)
 
 
-def _resumed(state: TrainState, folder: Path | None, last: Path) -> tuple[TrainState, list[dict[str, Any]]]:
-    state = checkpoint.fill(state, Archive(last))
+def _anchored(
+    key: Key, trainer: Trainer, model: AbstractEnergy, dataset: Dataset, recorder: Recorder
+) -> anchor.AnchoredAuditor | None:
+    if trainer.anchors is None:
+        return None
+    controls = trainer.controls
+    batch = trainer.batch_size or len(dataset.train)
+    return anchor.AnchoredAuditor(
+        key,
+        trainer.anchors,
+        trainer.kernel,
+        anchor.base_for(model, dataset.train, trainer.starting_law(model), float(controls.beta)),
+        recorder.of_model,
+        beta=controls.beta,
+        step_size=controls.step_size,
+        cost=(float(controls.n_sweeps) + 1) * trainer.n_walkers + batch,
+    )
+
+
+def _audit(
+    auditing: anchor.AnchoredAuditor | None, state: TrainState, n_updates: int, plan: Plan, folder: Path | None
+) -> None:
+    """Lets the coarse audit do its share, and writes what became ready."""
+    if auditing is None:
+        return
+    step = int(state.step)
+    ready = auditing.advance(state, n_updates, is_age=step in plan.ages)
+    if step == plan.n_steps:
+        ready += auditing.finish(state)
+    if ready and folder is not None:
+        anchor.append(folder / "anchors.csv", ready)
+
+
+def _resumed(
+    state: TrainState, folder: Path | None, last: Path, auditing: anchor.AnchoredAuditor | None
+) -> tuple[TrainState, list[dict[str, Any]]]:
+    archive = Archive(last)
+    state = checkpoint.fill(state, archive)
     assert folder is not None
+    if auditing is not None:
+        done = anchor.read_rows(folder / "anchors.csv", until=int(state.step))
+        anchor.write(folder / "anchors.csv", done)
+        auditing.restore(state, archive, done)
     metrics = folder / "metrics.csv"
     rows = [row for row in read_metrics(metrics) if row["step"] <= int(state.step)]
     write_metrics(metrics, rows)
@@ -231,6 +278,7 @@ def _save(
     best: float | None,
     *,
     force: bool,
+    auditing: anchor.AnchoredAuditor | None,
 ) -> float | None:
     """Writes what this step has to leave behind; returns the best score so far."""
     score = row["score"]
@@ -246,7 +294,8 @@ def _save(
         if is_best:
             checkpoint.save(folder / "checkpoints" / "best.npz", {"": state}, meta)
         if plan.is_checkpoint(step) or force:
-            checkpoint.save(folder / "checkpoints" / "last.npz", {"": state}, meta)
+            trees, more = ({}, {}) if auditing is None else auditing.saved()
+            checkpoint.save(folder / "checkpoints" / "last.npz", {"": state, **trees}, {**meta, **more})
     return score if is_best else best
 
 
@@ -264,10 +313,16 @@ def _is_over(plan: Plan, begun: float) -> bool:
 
 
 def _summary(
-    state: TrainState, rows: list[dict[str, Any]], recorder: Recorder, plan: Plan, dataset: Dataset, folder: Path | None
+    state: TrainState,
+    rows: list[dict[str, Any]],
+    recorder: Recorder,
+    plan: Plan,
+    dataset: Dataset,
+    folder: Path | None,
+    auditing: anchor.AnchoredAuditor | None,
 ) -> dict[str, Any]:
     """Final numbers, with the exact ones beside them when the model can be enumerated."""
-    live = recorder.likelihoods(state)
+    live = recorder.likelihoods(state, None if auditing is None else auditing.latest)
     exact = None
     if is_enumerable(state.model):
         exact = _exact(state.model, float(state.controls.beta), dataset)

@@ -20,15 +20,16 @@ from quasistatic.energies.base import AbstractEnergy
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.estimators import log_z_from_groups
 from quasistatic.thermo.ledger import Ledger
+from quasistatic.train.anchor import Anchor
 from quasistatic.train.checkpoint import write_text
 from quasistatic.train.state import TrainState
 
 COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work "
     "flip_rate beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
-    "time_elapsed time_step"
+    "anchor_step time_elapsed time_step"
 ).split()
-"""Columns of metrics.csv. Work, heat and shadow work are run totals of the driver's unweighted means per update."""
+"""Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and shadow work are run totals of the driver's unweighted means per update."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -102,20 +103,28 @@ class Recorder:
         self._rates = rates
         self._score = score
 
-    def likelihoods(self, state: TrainState) -> dict[str, Estimate]:
-        """Live `log_z`, `ll_train` and `ll_heldout` of the raw parameters."""
+    def likelihoods(self, state: TrainState, anchor: Anchor | None = None) -> dict[str, Estimate]:
+        """Live `log_z`, `ll_train` and `ll_heldout`: of the raw parameters, or of those that the anchor audited."""
+        if state.auditor is None and anchor is not None:
+            return {"log_z": anchor.log_z, "ll_train": anchor.ll_train, "ll_heldout": anchor.ll_heldout}
         log_z = live_log_z(state.auditor, state.auditor_ledger)
-        beta = state.controls.beta
-        named = {"log_z": log_z, "ll_train": -(log_z + float(mean_potential(state.model, beta, self._train)))}
-        if self._heldout is None:
-            named["ll_heldout"] = Estimate.withheld("there are no held-out data", METHOD)
-        else:
-            named["ll_heldout"] = -(log_z + float(mean_potential(state.model, beta, self._heldout)))
-        return named
+        ll_train, ll_heldout = self.of_model(state.model, state.controls.beta, log_z)
+        return {"log_z": log_z, "ll_train": ll_train, "ll_heldout": ll_heldout}
 
-    def row(self, state: TrainState, *, time_elapsed: float, time_step: float) -> dict[str, Any]:
-        """One row of metrics; None where a number is not available."""
-        live = self.likelihoods(state)
+    def of_model(self, model: AbstractEnergy, beta: ScalarLike, log_z: Estimate) -> tuple[Estimate, Estimate]:
+        """Mean log-likelihood of the training and of the held-out rows, given `log Z`."""
+        ll_train = -(log_z + float(mean_potential(model, beta, self._train)))
+        if self._heldout is None:
+            return ll_train, Estimate.withheld("there are no held-out data", METHOD)
+        return ll_train, -(log_z + float(mean_potential(model, beta, self._heldout)))
+
+    def row(
+        self, state: TrainState, *, time_elapsed: float, time_step: float, anchor: Anchor | None = None
+    ) -> dict[str, Any]:
+        """One row of metrics; None where a number is not available. Args: anchor, the last finished one."""
+        live = self.likelihoods(state, anchor)
+        step = int(state.step)
+        anchor_step = step if state.auditor is not None else (None if anchor is None else anchor.step)
         log_z = live["log_z"]
         ledger = state.ledger
         is_anchored = bool(state.ensemble.anchored)
@@ -125,10 +134,10 @@ class Recorder:
         )
         received = float(ledger.work.value) + float(ledger.shadow_work.value)
         excess = None
-        if is_anchored and log_z.value is not None:
+        if is_anchored and log_z.value is not None and anchor_step == step:
             excess = received + (log_z.value - self._log_z_start)
         row: dict[str, Any] = {
-            "step": int(state.step),
+            "step": step,
             "log_z": log_z.value,
             "log_z_stderr": log_z.stderr,
             "ll_train": live["ll_train"].value,
@@ -149,6 +158,7 @@ class Recorder:
             "accept_rate": float(ledger.rate("accept_rate")) if "accept_rate" in self._rates else None,
             "n_sweeps": int(state.controls.n_sweeps),
             "log_z_exact": None,
+            "anchor_step": anchor_step,
             "time_elapsed": time_elapsed,
             "time_step": time_step,
         }
@@ -181,7 +191,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    integers = {"step", "n_resampled", "n_sweeps"}
+    integers = {"step", "n_resampled", "n_sweeps", "anchor_step"}
 
     def value(name: str, cell: str) -> Any:
         if cell == "":

@@ -23,6 +23,7 @@ from quasistatic.thermo.bridge import open_at_law
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.ledger import Ledger
+from quasistatic.train.anchor import Anchors
 from quasistatic.train.state import TrainState
 
 
@@ -41,6 +42,8 @@ class Trainer(eqx.Module):
         auditor_groups: independent groups of the auditor; at least 16 for a standard error, 0 for no auditor.
         auditor_walkers: walkers per auditor group.
         auditor_below: ESS fraction below which an auditor group resamples.
+        anchors: audits copies of the model beside the updates, for models that change too fast for an auditor of
+            every update; None for none.
         ema: decay of the parameter average, 0 for none.
         law: law with known Z from which walkers start; default: the model itself when tractable, else `model.base()`.
         n_bridge: annealing steps from that law to the initial model.
@@ -59,6 +62,7 @@ class Trainer(eqx.Module):
     auditor_groups: int = eqx.field(static=True, default=16)
     auditor_walkers: int = eqx.field(static=True, default=64)
     auditor_below: float = eqx.field(static=True, default=0.5)
+    anchors: Anchors | None = eqx.field(static=True, default=None)
     ema: float = eqx.field(static=True, default=0.0)
     law: AbstractTractable | None = None
     n_bridge: int = eqx.field(static=True, default=0)
@@ -72,6 +76,8 @@ class Trainer(eqx.Module):
         for name in ("batch_size", "auditor_groups", "auditor_walkers", "n_bridge"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.anchors is not None and self.has_auditor:
+            raise InputError("give either an auditor of every update or anchors; set auditor_groups = 0 for anchors")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is a decay in [0, 1), got {self.ema}")
 

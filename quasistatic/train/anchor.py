@@ -1,0 +1,446 @@
+"""Anchors: the live likelihood of models that move too fast to be audited at every update.
+
+Where one update costs an auditor most of its weights (large RBMs at useful rates), following the training path is
+hopeless, and its failure is silent. A coarser path is audited instead. At stored ages, and whenever nothing is being
+audited, the model is copied; independent walkers are annealed to the copy from a law with known Z, a few temperatures
+after every chunk of updates, while training goes on. The result is `log Z` *of that copy*: rows of metrics say which
+step it belongs to, and likelihoods are those of the copied parameters, never of a mixture of two models.
+
+Temperatures are placed at constant standard deviation of work, measured by a short pilot along the same path, and as
+many are taken as bring the variance of the whole work near a target. The pilot and the final walkers are independent,
+so the schedule does not bias the result.
+
+A number is withheld, and the next anchor gets more temperatures, when a step of the path cost a group more effective
+walkers than it can carry, or when the groups disagree so much that a quarter of them carries the mean.
+
+Reference:
+    R. M. Neal, Stat. Comput. 11, 125 (2001) (annealed importance sampling); R. Salakhutdinov and I. Murray, ICML 2008.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from quasistatic._keys import named
+from quasistatic._numerics import ess_fraction
+from quasistatic._random import fold
+from quasistatic._results import Estimate
+from quasistatic._types import IntScalarLike, Key, ScalarLike
+from quasistatic.energies.base import AbstractEnergy, AbstractTractable
+from quasistatic.energies.pairwise import Pairwise
+from quasistatic.energies.potential import Potential
+from quasistatic.energies.rbm import RBM
+from quasistatic.errors import InputError
+from quasistatic.evaluate.paths import base_at, log_partition_start, path_at, switch_along
+from quasistatic.kernels.base import AbstractKernel
+from quasistatic.thermo.controls import Controls
+from quasistatic.thermo.ensemble import Ensemble
+from quasistatic.thermo.estimators import log_z_from_groups
+from quasistatic.thermo.process import relax
+from quasistatic.train.checkpoint import fill, write_text
+from quasistatic.train.state import TrainState
+
+METHOD = "anchored auditor (annealed importance sampling)"
+N_PILOT = 32
+"""Temperatures of the pilot."""
+N_MIN = 16
+"""Fewest temperatures of an anchor."""
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """How the coarse path is audited.
+
+    Args:
+        n_groups: independent groups, at least 16 for a standard error.
+        n_walkers: walkers per group.
+        max_temperatures: most temperatures of one anchor.
+        variance: variance of a walker's work that the number of temperatures aims at.
+        share: cost of the anchors as a fraction of the cost of the updates; what does not fit is done later.
+    """
+
+    n_groups: int = 16
+    n_walkers: int = 16
+    max_temperatures: int = 2000
+    variance: float = 1.0
+    share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.n_groups < 16 or self.n_walkers < 2:
+            raise InputError(
+                f"anchors need at least 16 groups of 2 walkers, got {self.n_groups} groups of {self.n_walkers}"
+            )
+        if self.max_temperatures < N_PILOT:
+            raise InputError(f"anchors need max_temperatures >= {N_PILOT}, got {self.max_temperatures}")
+        if not self.variance > 0 or not self.share > 0:
+            raise InputError(f"variance and share must be positive, got {self.variance} and {self.share}")
+
+
+class Job(eqx.Module):
+    """Walkers on their way from the base to a copied model.
+
+    Args:
+        model: the copy.
+        ensemble: walkers under the law at `fractions[position]`.
+        fractions: `s_0 = 0, ..., s_n = 1`, padded with ones.
+        n: number of temperatures to go through.
+        position: number of temperatures gone through.
+        step: training step of the copy.
+        spread: standard deviation of the work of every temperature, nats.
+        lowest: smallest effective sample size that one temperature left of a group, in walkers.
+    """
+
+    model: AbstractEnergy
+    ensemble: Ensemble
+    fractions: Float[Array, " m"]
+    n: Int[Array, ""]
+    position: Int[Array, ""]
+    step: Int[Array, ""]
+    spread: Float[Array, " m"]
+    lowest: Float[Array, ""]
+
+    @property
+    def n_left(self) -> int:
+        return int(self.n) - int(self.position)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A finished audit.
+
+    Args:
+        step: training step of the audited parameters.
+        ready_at: training step at which the result was there.
+        log_z: `log Z` of these parameters.
+        ll_train: their mean log-likelihood of the training rows.
+        ll_heldout: likewise of the held-out rows.
+        ess: ESS fraction of the walkers at the end, mean over groups.
+        n_temperatures: temperatures of the path.
+    """
+
+    step: int
+    ready_at: int
+    log_z: Estimate
+    ll_train: Estimate
+    ll_heldout: Estimate
+    ess: float
+    n_temperatures: int
+
+
+COLUMNS = "step ready_at log_z log_z_stderr dof ll_train ll_heldout ess n_temperatures reason".split()
+"""Columns of anchors.csv."""
+
+
+class AnchoredAuditor:
+    """Audits copies of the model beside the updates.
+
+    What it does depends on steps and on its own walkers only, never on a clock, and nothing that trains reads it.
+
+    Args:
+        key: run key.
+        plan: how to audit.
+        kernel: kernel of the walkers.
+        base: law with known Z.
+        likelihoods: function of a model, beta and `log Z` that returns `ll_train` and `ll_heldout`.
+        beta: inverse temperature.
+        step_size: step of Langevin kernels.
+        cost: walker-sweeps of one update of the training.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        plan: Anchors,
+        kernel: AbstractKernel,
+        base: AbstractTractable,
+        likelihoods: Callable[[AbstractEnergy, Any, Estimate], tuple[Estimate, Estimate]],
+        *,
+        beta: ScalarLike,
+        step_size: ScalarLike,
+        cost: float,
+    ):
+        self._key = named(key, "anchors")
+        self._plan = plan
+        self._kernel = kernel
+        self._base = base
+        self._likelihoods = likelihoods
+        self._beta = jnp.asarray(beta)
+        self._controls = Controls.of(step_size=float(step_size))
+        self._credit_per_update = plan.share * cost / (plan.n_groups * plan.n_walkers)
+        self._credit = 0.0
+        self._boost = 1
+        self._jobs: list[Job] = []
+        self.latest: Anchor | None = None
+
+    def advance(self, state: TrainState, n_updates: int, *, is_age: bool) -> list[Anchor]:
+        """Spends what `n_updates` have earned; call after every chunk. Returns: anchors that became ready."""
+        self._credit += n_updates * self._credit_per_update
+        if is_age or not self._jobs:
+            self._copy(state)
+        ready = []
+        while self._jobs and self._credit > 0:
+            # what has begun is finished; then the newest copy comes first
+            index = next((i for i, job in enumerate(self._jobs) if int(job.position)), len(self._jobs) - 1)
+            job = self._jobs[index]
+            if int(job.position) == 0:
+                job = self._planned(job)
+            count = min(job.n_left, max(1, round(self._credit)))
+            self._jobs[index] = job = self._carried(job, count)
+            self._credit -= count
+            if not job.n_left:
+                self._jobs.pop(index)
+                ready.append(self._finished(job, int(state.step)))
+        return ready
+
+    def finish(self, state: TrainState) -> list[Anchor]:
+        """Completes everything, the present model included: the end of a run."""
+        if not any(int(job.step) == int(state.step) for job in self._jobs) and not (
+            self.latest is not None and self.latest.step == int(state.step)
+        ):
+            self._copy(state)
+        self._credit = 1e15
+        ready = self.advance(state, 0, is_age=False) if self._jobs else []
+        self._credit = 0.0
+        return ready
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Pytrees and metadata for a checkpoint."""
+        trees = {f"anchors/{i}": job for i, job in enumerate(self._jobs)}
+        return trees, {"anchors": {"n_jobs": len(self._jobs), "credit": self._credit, "boost": self._boost}}
+
+    def restore(self, state: TrainState, archive: Any, rows: list[dict[str, Any]]) -> None:
+        """Back to where a checkpoint was written. Args: rows of anchors.csv up to its step."""
+        meta = archive.meta.get("anchors", {"n_jobs": 0, "credit": 0.0, "boost": 1})
+        self._credit, self._boost = float(meta["credit"]), int(meta["boost"])
+        template = self._opened(state.model, jnp.asarray(0, jnp.int32)) if meta["n_jobs"] else None
+        self._jobs = [fill(template, archive, f"anchors/{i}") for i in range(meta["n_jobs"])]
+        self.latest = _anchor_of(max(rows, key=lambda row: row["step"])) if rows else None
+
+    def _copy(self, state: TrainState) -> None:
+        if not any(int(job.step) == int(state.step) for job in self._jobs):
+            self._jobs.append(self._opened(state.model, jnp.asarray(state.step, jnp.int32)))
+
+    def _opened(self, model: AbstractEnergy, step: IntScalarLike) -> Job:
+        size = 8 * self._plan.max_temperatures + 1
+        return _opened(
+            fold(named(self._key, "start"), step), self._kernel, model, self._base, self._beta, step,
+            self._plan.n_groups, self._plan.n_walkers, size,
+        )  # fmt: skip
+
+    def _planned(self, job: Job) -> Job:
+        """The job with its temperatures placed by a pilot."""
+        size = job.fractions.size
+        pilot_key = fold(named(self._key, "pilot"), job.step)
+        pilot = _opened(
+            pilot_key, self._kernel, job.model, self._base, self._beta, job.step, self._plan.n_groups,
+            self._plan.n_walkers, size,
+        )  # fmt: skip
+        pilot = _with_schedule(pilot, np.linspace(0, 1, N_PILOT + 1))
+        pilot = self._carried(pilot, N_PILOT, key=pilot_key)
+        self._credit -= N_PILOT
+        return _with_schedule(
+            job,
+            schedule(
+                np.asarray(pilot.spread[:N_PILOT], np.float64),
+                variance=self._plan.variance,
+                n_max=self._boost * self._plan.max_temperatures,
+            ),
+        )
+
+    def _carried(self, job: Job, count: int, key: Key | None = None) -> Job:
+        key = fold(named(self._key, "anneal"), job.step) if key is None else key
+        stop = job.position + jnp.asarray(count, jnp.int32)
+        return _carried(key, self._kernel, self._base, self._beta, self._controls, job, stop)
+
+    def _finished(self, job: Job, ready_at: int) -> Anchor:
+        log_z = read(job)
+        # a lost thread is taken up with more temperatures
+        self._boost = min(2 * self._boost, 8) if log_z.value is None else max(self._boost // 2, 1)
+        ll_train, ll_heldout = self._likelihoods(job.model, self._beta, log_z)
+        ess = float(jnp.mean(job.ensemble.ess()))
+        done = Anchor(int(job.step), ready_at, log_z, ll_train, ll_heldout, ess, int(job.n))
+        if self.latest is None or done.step > self.latest.step:
+            self.latest = done
+        return done
+
+
+def schedule(spread: Float[np.ndarray, " n"], *, variance: float, n_max: int) -> Float[np.ndarray, " m"]:
+    """Fractions at equal standard deviation of work.
+
+    With `sd_i` the spread of the pilot's temperature `i` and `L = sum_i sd_i`, `n` steps of equal spread have a total
+    variance of `L^2 / n` if their work is independent; consecutive steps are not, and a factor 4 is allowed for that.
+
+    Args:
+        spread: standard deviations of the pilot's equally spaced temperatures, nats.
+        variance: total variance to aim at.
+        n_max: most temperatures.
+    """
+    finite = np.where(np.isfinite(spread), spread, np.nanmax(np.where(np.isfinite(spread), spread, 0.0)))
+    length = np.concatenate([[0.0], np.cumsum(finite + 1e-3 * finite.mean() + 1e-12)])
+    n = int(np.clip(np.ceil(4 * finite.sum() ** 2 / variance), N_MIN, n_max))
+    fractions = np.interp(np.linspace(0, length[-1], n + 1), length, np.linspace(0, 1, len(spread) + 1))
+    fractions[0], fractions[-1] = 0.0, 1.0
+    return fractions
+
+
+def read(job: Job) -> Estimate:
+    """`log Z` of a finished job, or withheld with the reason."""
+    groups = np.asarray(job.ensemble.log_partition_groups(), np.float64)
+    m = job.ensemble.n_walkers // job.ensemble.n_groups
+    if not np.isfinite(groups).all():
+        return Estimate.withheld("a group has no finite weight: the model's energies are not finite", METHOD)
+    lowest, floor = float(job.lowest), max(m / 8, 1.5)
+    if lowest < floor:
+        return Estimate.withheld(
+            f"one temperature left {lowest:.1f} of {m} effective walkers per group (at least {floor:.1f} are needed): "
+            "raise max_temperatures",
+            METHOD,
+        )
+    weights = np.exp(groups - groups.max())
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    if effective < len(groups) / 4:
+        return Estimate.withheld(
+            f"the groups disagree by {groups.std(ddof=1):.1f} nats (s.d.): raise max_temperatures or the walkers",
+            METHOD,
+        )
+    ess = float(jnp.mean(job.ensemble.ess()))
+    return log_z_from_groups(groups, ess=ess, bias="low", method=METHOD)
+
+
+def base_for(model: AbstractEnergy, train: np.ndarray, law: AbstractTractable, beta: float) -> AbstractTractable:
+    """Law from which walkers are annealed: units at the data means where there are units, else the starting law."""
+    if isinstance(model, RBM):
+        return base_at(train, model.visible, beta)
+    if isinstance(model, Pairwise):
+        return base_at(train, model.units, beta)
+    return law
+
+
+def _with_schedule(job: Job, fractions: np.ndarray) -> Job:
+    padded = np.ones(job.fractions.size)
+    padded[: len(fractions)] = fractions
+    parts = (jnp.asarray(padded, job.fractions.dtype), jnp.asarray(len(fractions) - 1, jnp.int32))
+    return eqx.tree_at(lambda j: (j.fractions, j.n), job, parts)
+
+
+@eqx.filter_jit
+def _opened(key, kernel, model, base, beta, step, n_groups, n_walkers, size):
+    """Job at the base."""
+    x = base.sample_exact(key, beta, n_groups * n_walkers)
+    start = Potential(path_at(model, base, jnp.zeros((), x.dtype)), beta)
+    log_z = log_partition_start(model, base, beta).astype(x.dtype)
+    ensemble = Ensemble.open(kernel, start, x, n_groups=n_groups, log_z=log_z)
+    none = jnp.zeros((), jnp.int32)
+    return Job(
+        model=model,
+        ensemble=ensemble,
+        fractions=jnp.ones(size, x.dtype),
+        n=none,
+        position=none,
+        step=jnp.asarray(step, jnp.int32),
+        spread=jnp.zeros(size, x.dtype),
+        lowest=jnp.asarray(n_walkers, x.dtype),
+    )
+
+
+@eqx.filter_jit
+def _carried(key, kernel, base, beta, controls, job, stop):
+    """The job after the temperatures up to `stop`."""
+    matrix = job.model.coupling_matrix() if isinstance(job.model, Pairwise) else None
+    n_walkers = job.ensemble.n_walkers // job.ensemble.n_groups
+
+    def law(i):
+        return path_at(job.model, base, job.fractions[i], matrix)
+
+    def temperature(i, carry):
+        ensemble, spread, lowest = carry
+        key_here = fold(key, i)
+        here, after = law(i), law(i + 1)
+        ensemble, _ = ensemble.resampled(named(key_here, "resample"), below=0.5)
+        ensemble, _ = relax(named(key_here, "relax"), kernel, Potential(here, beta), ensemble, controls)
+        before = ensemble.log_weight()
+        ensemble = switch_along(kernel, here, after, beta, ensemble)
+        gain = ensemble.log_weight() - before
+        left = n_walkers * jnp.min(_conditional_ess(ensemble.by_group(before), ensemble.by_group(gain)))
+        return ensemble, spread.at[i].set(jnp.std(gain)), jnp.minimum(lowest, left)
+
+    carry = (job.ensemble, job.spread, job.lowest)
+    with jax.default_matmul_precision("highest"):
+        ensemble, spread, lowest = jax.lax.fori_loop(job.position, jnp.minimum(stop, job.n), temperature, carry)
+    return eqx.tree_at(
+        lambda j: (j.ensemble, j.spread, j.lowest, j.position),
+        job,
+        (ensemble, spread, lowest, jnp.minimum(stop, job.n)),
+    )
+
+
+def _conditional_ess(log_weight: Float[Array, "g m"], gain: Float[Array, "g m"]) -> Float[Array, " g"]:
+    """Fraction of the walkers that one reweighting leaves, `(sum w e^d)^2 / (sum w sum w e^2d)`."""
+    w = jax.nn.softmax(log_weight, axis=-1)
+    peak = jnp.max(gain, axis=-1, keepdims=True)
+    e = jnp.exp(gain - peak)
+    return jnp.sum(w * e, -1) ** 2 / jnp.sum(w * e**2, -1)
+
+
+def append(path: Path, anchors: list[Anchor]) -> None:
+    """Adds finished anchors to anchors.csv."""
+    write(path, [*read_rows(path), *(_row(anchor) for anchor in anchors)])
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes anchors.csv atomically."""
+    lines = [",".join(COLUMNS)]
+    lines += [",".join("" if row[name] is None else str(row[name]) for name in COLUMNS) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_rows(path: Path, *, until: int | None = None) -> list[dict[str, Any]]:
+    """Rows of anchors.csv that were ready at step `until` at the latest."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        cells: list[Any] = line.split(",", len(COLUMNS) - 1)
+        row = dict(zip(COLUMNS, cells, strict=True))
+        for name in COLUMNS[:-1]:
+            kind = int if name in ("step", "ready_at", "n_temperatures") else float
+            row[name] = None if row[name] == "" else kind(row[name])
+        if until is None or row["ready_at"] <= until:
+            rows.append(row)
+    return rows
+
+
+def _anchor_of(row: dict[str, Any]) -> Anchor:
+    """The anchor of a row of anchors.csv."""
+    if row["log_z"] is None:
+        withheld = Estimate.withheld(row["reason"], METHOD)
+        return Anchor(row["step"], row["ready_at"], withheld, withheld, withheld, row["ess"], row["n_temperatures"])
+
+    def estimate(name: str) -> Estimate:
+        bias = "low" if name == "log_z" else "high"
+        return Estimate(row[name], row["log_z_stderr"], row["ess"], bias, METHOD, dof=row["dof"])
+
+    found = {name: estimate(name) for name in ("log_z", "ll_train", "ll_heldout")}
+    return Anchor(row["step"], row["ready_at"], **found, ess=row["ess"], n_temperatures=row["n_temperatures"])
+
+
+def _row(anchor: Anchor) -> dict[str, Any]:
+    return {
+        "step": anchor.step,
+        "ready_at": anchor.ready_at,
+        "log_z": anchor.log_z.value,
+        "log_z_stderr": anchor.log_z.stderr,
+        "dof": anchor.log_z.dof,
+        "ll_train": anchor.ll_train.value,
+        "ll_heldout": anchor.ll_heldout.value,
+        "ess": anchor.ess,
+        "n_temperatures": anchor.n_temperatures,
+        "reason": (anchor.log_z.reason or "").replace("\n", " "),
+    }
