@@ -171,6 +171,11 @@ class Run:
         return self._table[0]
 
     @property
+    def anchors(self) -> list[dict[str, Any]]:
+        """Rows of `anchors.csv` (audits of copies of the model), in the order in which they became ready."""
+        return read_anchors(self.path / "anchors.csv")
+
+    @property
     def is_cut_off(self) -> bool:
         """Whether the last line of `metrics.csv` was still being written and was left out of `metrics`."""
         return self._table[1]
@@ -268,3 +273,26 @@ def _read_metrics(text: str, path: Path) -> tuple[dict[str, np.ndarray], bool]:
 def _one_line(error: BaseException) -> str:
     """First line of an error's message, shortened."""
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def read_anchors(path: Path) -> list[dict[str, Any]]:
+    """Rows of an `anchors.csv`, numbers converted and empty cells `None`; a missing file has no rows.
+
+    Raises:
+        InputError: a row does not have the cells that the header names.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    names = lines[0].split(",") if lines else []
+    rows = []
+    for line in lines[1:]:
+        cells = line.split(",", len(names) - 1)
+        if len(cells) != len(names):
+            raise InputError(f"{path} is damaged: a row has {len(cells)} cells, expected {len(names)}; {_GIVE_RUN}")
+        row: dict[str, Any] = dict(zip(names, cells, strict=True))
+        for name in set(names) - {"reason"}:
+            kind = int if name in ("step", "ready_at", "n_temperatures") else float
+            row[name] = None if row[name] == "" else kind(row[name])
+        rows.append(row)
+    return rows

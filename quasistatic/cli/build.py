@@ -26,8 +26,8 @@ from quasistatic.energies import (
     units,
 )
 from quasistatic.errors import InputError
-from quasistatic.kernels import MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
-from quasistatic.regulators import Resample, Restart
+from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
+from quasistatic.regulators import Resample, Restart, Scheduled
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
 from quasistatic.train.anchor import Anchors
@@ -149,13 +149,16 @@ def _mixture(n_components: int, key: Any, x: np.ndarray) -> GaussianMixture:
 
 def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
     """Kernel of a configuration."""
-    kind = config.kernel.kind
+    section, kind = config.kernel, config.kernel.kind
     if kind == "block_gibbs":
         return BlockGibbs()
     if kind == "ula":
-        return Langevin(is_fused=config.kernel.fused)
+        box = None if section.low is None or section.high is None else (section.low, section.high)
+        return Langevin(is_fused=section.fused, clip=section.clip, box=box)
     if kind == "mala":
-        return MALA()
+        return MALA(clip=section.clip)
+    if kind == "hmc":
+        return HMC(section.n_leapfrog, section.adjusted, section.clip)
     if not isinstance(model, Pairwise):
         low, high = units(config.model.units, 1).levels or (0.0, 1.0)
         return SiteGibbs((low, high))
@@ -176,6 +179,8 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         regulators = (Restart("noise", levels=levels) if is_discrete else Restart.noise(model),)
     elif training.method == "jarzynski":
         regulators = (Resample(training.resample_below, training.resample_method),)
+    if config.kernel.n_sweeps_late is not None:
+        regulators += (_late_sweeps(config),)
     rule = MaximumLikelihood(
         weighted=training.method == "jarzynski",
         centred=training.centred,
@@ -202,6 +207,13 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         law=law,
         n_bridge=config.model.n_bridge if config.model.kind == "custom" else 0,
     )
+
+
+def _late_sweeps(config: Config) -> Scheduled:
+    """More (or fewer) sweeps from the step at which the rate begins to decay."""
+    begin = int(config.optimiser.decay_from * config.run.n_steps)
+    early, late = config.kernel.n_sweeps, config.kernel.n_sweeps_late
+    return Scheduled("n_sweeps", lambda step: jax.numpy.where(step < begin, early, late))
 
 
 def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTransformation:

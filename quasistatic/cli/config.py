@@ -63,12 +63,22 @@ class ModelSection(_Section):
 
 
 class KernelSection(_Section):
-    """The Markov kernel: `n_sweeps` per update; `step_size` and `fused` are for Langevin."""
+    """The Markov kernel: `n_sweeps` per update, and `n_sweeps_late` from `optimiser.decay_from` on (None: the same).
 
-    kind: Literal["block_gibbs", "gibbs", "ula", "mala"]
+    `step_size` is for Langevin kernels and HMC (there the leapfrog step), `fused`, `low` and `high` (a box) for `ula`,
+    `n_leapfrog` and `adjusted` for `hmc`; `clip` limits every component of a drift.
+    """
+
+    kind: Literal["block_gibbs", "gibbs", "ula", "mala", "hmc"]
     n_sweeps: Annotated[int, Field(ge=1, le=10**6)] = 1
+    n_sweeps_late: Annotated[int, Field(ge=1, le=10**6)] | None = None
     step_size: Annotated[float, Field(gt=0, le=1000)] = 0.01
     fused: bool = False
+    clip: Annotated[float, Field(gt=0)] | None = None
+    low: float | None = None
+    high: float | None = None
+    n_leapfrog: Annotated[int, Field(ge=1, le=10**5)] = 10
+    adjusted: bool = True
 
 
 class TrainingSection(_Section):
@@ -98,8 +108,8 @@ class OptimiserSection(_Section):
 class AuditorSection(_Section):
     """Independent walkers that weigh: groups, and walkers per group; 0 groups or 0 walkers for no auditor.
 
-    `mode = "anchors"` audits copies of the model beside the updates; `max_temperatures`, `variance` and `share` are
-    for it.
+    `mode = "anchors"` audits copies of the model beside the updates; the keys from `max_temperatures` on are
+    for it (`averaged`: copies of the averaged parameters where the run keeps them).
     """
 
     n_groups: Annotated[int, Field(ge=0, le=65536)] = 16
@@ -107,7 +117,8 @@ class AuditorSection(_Section):
     mode: Literal["every-update", "anchors"] = "every-update"
     max_temperatures: Annotated[int, Field(ge=64, le=10**7)] = 2000
     variance: Annotated[float, Field(gt=0, le=100)] = 1.0
-    share: Annotated[float, Field(gt=0, le=100)] = 0.25
+    share: Annotated[float, Field(gt=0, le=100)] = 0.15
+    averaged: bool = True
 
 
 class RecordSection(_Section):
@@ -134,8 +145,8 @@ class Config(_Section):
 KERNELS = {
     "rbm": ("block_gibbs",),
     "pairwise": ("gibbs",),
-    "mixture": ("ula", "mala"),
-    "custom": ("ula", "mala", "gibbs"),
+    "mixture": ("ula", "mala", "hmc"),
+    "custom": ("ula", "mala", "hmc", "gibbs"),
 }
 """Kernels that move each kind of model, the default first."""
 
@@ -184,6 +195,15 @@ def _check_together(config: Config) -> None:
         raise InputError(f"kernel.kind = {kernel.kind!r} does not move a model of kind {model.kind!r}; use {fitting}")
     if kernel.fused and kernel.kind != "ula":
         raise InputError(f"kernel.fused is a move of kernel.kind = 'ula', not of {kernel.kind!r}; set it to false")
+    if (kernel.low is None) != (kernel.high is None):
+        raise InputError("kernel.low and kernel.high make a box together; give both or neither")
+    if kernel.low is not None and kernel.high is not None:
+        if kernel.kind != "ula":
+            raise InputError(f"kernel.low and kernel.high box kernel.kind = 'ula', not {kernel.kind!r}; drop them")
+        if not kernel.low < kernel.high:
+            raise InputError(f"kernel.low must be below kernel.high, got {kernel.low:g} and {kernel.high:g}")
+    if kernel.clip is not None and kernel.kind not in ("ula", "mala", "hmc"):
+        raise InputError(f"kernel.clip limits a drift, which kernel.kind = {kernel.kind!r} does not have; drop it")
     if model.kind == "mixture" and model.beta != 1:
         raise InputError(f"a mixture has a known log Z at model.beta = 1 only, got {model.beta}; set it to 1")
     if model.kind == "custom" and model.energy is None:

@@ -64,12 +64,20 @@ class LoadedRun(Run):
         archive = self.checkpoint("best" if which == "best" else "last")
         return self._filled(archive, "averaged" if which == "averaged" else "model")
 
-    def model_at(self, step: int) -> AbstractEnergy:
-        """The model of one stored age. Raises: InputError when that step was not stored."""
+    def model_at(self, step: int, which: str = "raw") -> AbstractEnergy:
+        """The model of one stored age: its `"raw"` parameters, or the `"averaged"` ones where the run keeps them.
+
+        Raises:
+            InputError: that step, or such parameters, were not stored.
+        """
+        if which not in ("raw", "averaged"):
+            raise InputError(f"an age has raw and averaged parameters, not {which!r}")
+        if which == "averaged" and not self.settings.optimiser.ema:
+            raise InputError(f"{self.path} keeps no averaged parameters (optimiser.ema = 0); choose raw")
         ages = dict(self.ages())
         if step not in ages:
             raise InputError(f"{self.path} keeps no age at step {step}; it keeps {', '.join(map(str, ages)) or 'none'}")
-        return self._filled(ages[step], "model")
+        return self._filled(ages[step], "averaged" if which == "averaged" else "model")
 
     def _filled(self, archive: Archive, prefix: str) -> AbstractEnergy:
         return fill(skeleton(self.settings, self.n_units), archive, prefix)

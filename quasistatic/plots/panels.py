@@ -9,7 +9,7 @@ dashes and markers say the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -78,7 +78,7 @@ class Panel:
 
 def panels(run: Run) -> list[Panel]:
     """All panels of curves of a run, drawn or not, in the order in which they are read."""
-    table = run.metrics if run.has("metrics.csv") else {}
+    table = live_table(run) if run.has("metrics.csv") else {}
     if not table or not len(table["step"]):
         table = {"step": np.empty(0)}
     wide = band_factor(run)
@@ -101,6 +101,29 @@ def panels(run: Run) -> list[Panel]:
         note = "Set by a schedule or a regulator."
         found.append(Panel("beta", "Inverse temperature", "beta", note, (curve,)))
     return found
+
+
+def live_table(run: Run) -> Table:
+    """Columns of metrics.csv with every live number in the row of the step whose parameters it belongs to.
+
+    While a run with anchors goes on, rows repeat the last number there is; afterwards each number is put where it
+    belongs, and what was withheld is left out.
+    """
+    table = dict(run.metrics)
+    if "anchor_step" not in table or not run.has("anchors.csv"):
+        return table
+    row_of = {int(step): i for i, step in enumerate(table["step"])}
+    names = ("log_z", "log_z_stderr", "ll_train", "ll_heldout")
+    for name in (*names, "ll_stderr"):
+        table[name] = np.full_like(table["step"], np.nan, dtype=float)
+    for anchor in run.anchors:
+        i = row_of.get(anchor["step"])
+        if i is None:
+            continue
+        for name in names:
+            table[name][i] = np.nan if anchor[name] is None else anchor[name]
+        table["ll_stderr"][i] = table["log_z_stderr"][i]
+    return table
 
 
 def auditor_dof(run: Run) -> int | None:
@@ -135,8 +158,9 @@ def _likelihood(table: Table, wide: float, no_live: str) -> Panel:
     for part, label in (("train", "train"), ("heldout", "held-out")):
         live = _column(table, f"ll_{part}")
         if live is not None:
-            half = None if error is None else wide * error
-            curves.append(Curve(f"{label}, live", table["step"], live, part, half_width=half))
+            at = _known(live, table)
+            half = None if error is None else wide * error[at]
+            curves.append(Curve(f"{label}, live", table["step"][at], live[at], part, half_width=half))
     if not curves:
         missing.append(f"Live log-likelihoods are not shown: {no_live}")
     driver = _column(table, "ll_heldout_driver")
@@ -153,11 +177,18 @@ def _likelihood(table: Table, wide: float, no_live: str) -> Panel:
     if len(curves) == n_exact:
         missing.append("Exact points are not shown: the column log_z_exact has no values.")
     note = (
-        "Mean log-likelihood per example of the raw parameters. Bands are 95 % intervals of the auditor's "
+        "Mean log-likelihood per example of the audited parameters (raw, unless the run's result says averaged). Bands "
+        "are 95 % intervals of the auditor's "
         "estimate. The driver's own number is biased by the training it drives, and looks better than it is."
     )
     title = "Log-likelihood while training"
     return Panel("likelihood", title, "log-likelihood [nats]", note, tuple(curves), tuple(missing))
+
+
+def _known(live: Float[np.ndarray, " n"], table: Table) -> Any:
+    """Rows of a live curve: all of them, or those with a number where most rows have none by design (anchors)."""
+    has_anchors = np.isfinite(table.get("anchor_step", np.full(1, np.nan))).any()
+    return np.isfinite(live) if has_anchors else slice(None)
 
 
 def _log_z(table: Table, wide: float, no_live: str) -> Panel:
@@ -166,15 +197,16 @@ def _log_z(table: Table, wide: float, no_live: str) -> Panel:
     if live is None:
         missing.append(f"The auditor's log Z is not shown: {no_live}")
     else:
-        half = None if error is None else wide * error
-        curves.append(Curve("live (auditor)", table["step"], live, "auditor", half_width=half))
+        at = _known(live, table)
+        half = None if error is None else wide * error[at]
+        curves.append(Curve("live (auditor)", table["step"][at], live[at], "auditor", half_width=half))
     driver = _column(table, "log_z_driver")
     if driver is not None:
         curves.append(Curve("driver's own (biased)", table["step"], driver, "driver", "dashed"))
     exact = table.get("log_z_exact")
     if exact is not None and (at := np.isfinite(exact)).any():
         curves.append(Curve("exact", table["step"][at], exact[at], "exact", "points", symbol="diamond"))
-    note = "Logarithm of the partition function of the raw parameters, from the work done on the walkers."
+    note = "Logarithm of the partition function of the audited parameters, from the work done on the walkers."
     return Panel("log_z", "Partition function", "log Z [nats]", note, tuple(curves), tuple(missing))
 
 

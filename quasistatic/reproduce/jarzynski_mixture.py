@@ -146,15 +146,14 @@ def run(key: Key, method: str, *, n_walkers: int, n_steps: int = N_STEPS, n_reco
         model: Any = state.model
         log_z = float(model.log_partition(1.0))
         live = live_log_z(state.auditor, state.auditor_ledger) if state.auditor is not None else None
-        has_live = live is not None and live.value is not None
         rows.append(
             (
                 stop,
                 float(model.mass),
                 log_z + float(jnp.mean(jax.vmap(model)(data))) - entropy,
                 float(jnp.min(state.ensemble.ess())) if bool(state.ensemble.anchored) else np.nan,
-                live.value - log_z if live is not None and has_live else np.nan,
-                live.stderr if live is not None and has_live else np.nan,
+                live.value - log_z if live is not None and live.value is not None else np.nan,
+                live.stderr if live is not None and live.stderr is not None else np.nan,
                 float(state.ensemble.log_partition_groups()[0]) - log_z if method == "jarzynski" else np.nan,
             )
         )
@@ -212,7 +211,8 @@ def figure(traces: dict[str, list[Trace]]) -> Any:
     fig, (mass, divergence, ess, error) = grid_of(2, 2)
     for method, runs in traces.items():
         for i, trace in enumerate(runs):
-            style = dict(color=COLOURS[method], lw=1.2, alpha=1 - 0.25 * i, label=NAMES[method] if i == 0 else None)
+            label = NAMES[method] if i == 0 else None
+            style: dict[str, Any] = dict(color=COLOURS[method], lw=1.2, alpha=1 - 0.25 * i, label=label)
             mass.plot(trace.step, trace.mass, **style)
             divergence.plot(trace.step, np.maximum(trace.divergence, 1e-3), **style)
             if method == "jarzynski":

@@ -29,7 +29,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from quasistatic._keys import named
-from quasistatic._numerics import ess_fraction
 from quasistatic._random import fold
 from quasistatic._results import Estimate
 from quasistatic._types import IntScalarLike, Key, ScalarLike
@@ -40,6 +39,7 @@ from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError
 from quasistatic.evaluate.paths import base_at, log_partition_start, path_at, switch_along
 from quasistatic.kernels.base import AbstractKernel
+from quasistatic.run import read_anchors
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.estimators import log_z_from_groups
@@ -63,6 +63,8 @@ class Anchors:
         n_walkers: walkers per group.
         max_temperatures: most temperatures of one anchor.
         variance: variance of a walker's work that the number of temperatures aims at.
+        is_averaged: audit the averaged parameters where the run keeps them (they are what is used in the end, and while
+            the rate is high their landscape is far smoother than that of the raw ones), else the raw ones.
         share: cost of the anchors as a fraction of the cost of the updates; what does not fit is done later.
     """
 
@@ -70,7 +72,8 @@ class Anchors:
     n_walkers: int = 16
     max_temperatures: int = 2000
     variance: float = 1.0
-    share: float = 0.25
+    share: float = 0.15
+    is_averaged: bool = True
 
     def __post_init__(self) -> None:
         if self.n_groups < 16 or self.n_walkers < 2:
@@ -179,6 +182,11 @@ class AnchoredAuditor:
         self._jobs: list[Job] = []
         self.latest: Anchor | None = None
 
+    @property
+    def is_averaged(self) -> bool:
+        """Whether copies are made of the averaged parameters, where there are some."""
+        return self._plan.is_averaged
+
     def advance(self, state: TrainState, n_updates: int, *, is_age: bool) -> list[Anchor]:
         """Spends what `n_updates` have earned; call after every chunk. Returns: anchors that became ready."""
         self._credit += n_updates * self._credit_per_update
@@ -219,13 +227,16 @@ class AnchoredAuditor:
         """Back to where a checkpoint was written. Args: rows of anchors.csv up to its step."""
         meta = archive.meta.get("anchors", {"n_jobs": 0, "credit": 0.0, "boost": 1})
         self._credit, self._boost = float(meta["credit"]), int(meta["boost"])
-        template = self._opened(state.model, jnp.asarray(0, jnp.int32)) if meta["n_jobs"] else None
+        template = self._opened(state.model, jnp.asarray(0, jnp.int32))
         self._jobs = [fill(template, archive, f"anchors/{i}") for i in range(meta["n_jobs"])]
         self.latest = _anchor_of(max(rows, key=lambda row: row["step"])) if rows else None
 
+    def _audited(self, state: TrainState) -> AbstractEnergy:
+        return state.averaged if self._plan.is_averaged and state.averaged is not None else state.model
+
     def _copy(self, state: TrainState) -> None:
         if not any(int(job.step) == int(state.step) for job in self._jobs):
-            self._jobs.append(self._opened(state.model, jnp.asarray(state.step, jnp.int32)))
+            self._jobs.append(self._opened(self._audited(state), jnp.asarray(state.step, jnp.int32)))
 
     def _opened(self, model: AbstractEnergy, step: IntScalarLike) -> Job:
         size = 8 * self._plan.max_temperatures + 1
@@ -403,18 +414,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def read_rows(path: Path, *, until: int | None = None) -> list[dict[str, Any]]:
     """Rows of anchors.csv that were ready at step `until` at the latest."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        cells: list[Any] = line.split(",", len(COLUMNS) - 1)
-        row = dict(zip(COLUMNS, cells, strict=True))
-        for name in COLUMNS[:-1]:
-            kind = int if name in ("step", "ready_at", "n_temperatures") else float
-            row[name] = None if row[name] == "" else kind(row[name])
-        if until is None or row["ready_at"] <= until:
-            rows.append(row)
-    return rows
+    return [row for row in read_anchors(path) if until is None or row["ready_at"] <= until]
 
 
 def _anchor_of(row: dict[str, Any]) -> Anchor:

@@ -323,13 +323,18 @@ def _summary(
 ) -> dict[str, Any]:
     """Final numbers, with the exact ones beside them when the model can be enumerated."""
     live = recorder.likelihoods(state, None if auditing is None else auditing.latest)
+    is_averaged = auditing is not None and auditing.is_averaged and state.averaged is not None
     exact = None
     if is_enumerable(state.model):
-        exact = _exact(state.model, float(state.controls.beta), dataset)
+        exact = _exact(
+            state.averaged if is_averaged and state.averaged is not None else state.model,
+            float(state.controls.beta),
+            dataset,
+        )
         rows[-1]["log_z_exact"] = exact["log_z"]
     if folder is not None:
         if exact is not None:
-            _exact_ages(folder, state, rows, plan)
+            _exact_ages(folder, state, rows, plan, "averaged" if is_averaged else "model")
         write_metrics(folder / "metrics.csv", rows)
     last = rows[-1]
     summary = {
@@ -338,7 +343,7 @@ def _summary(
         "step": int(state.step),
         "n_steps": plan.n_steps,
         "final": {
-            "parameters": "raw",
+            "parameters": "averaged" if is_averaged else "raw",
             **{name: value.as_json() for name, value in live.items()},
             "driver": {"log_z": last["log_z_driver"], "ll_heldout": last["ll_heldout_driver"]},
             "exact": exact,
@@ -364,8 +369,8 @@ def _exact(model: AbstractEnergy, beta: float, dataset: Dataset) -> dict[str, fl
     return values
 
 
-def _exact_ages(folder: Path, state: TrainState, rows: list[dict[str, Any]], plan: Plan) -> None:
-    """Exact log Z of some stored ages, put into their rows."""
+def _exact_ages(folder: Path, state: TrainState, rows: list[dict[str, Any]], plan: Plan, prefix: str) -> None:
+    """Exact log Z of some stored ages, put into their rows. Args: prefix, `"model"` or `"averaged"` parameters."""
     by_step = {row["step"]: row for row in rows}
     ages = plan.ages
     chosen = (
@@ -376,7 +381,7 @@ def _exact_ages(folder: Path, state: TrainState, rows: list[dict[str, Any]], pla
     for step in sorted(chosen & set(by_step)):
         path = folder / "ages" / f"age-{step:08d}.npz"
         if path.exists() and by_step[step]["log_z_exact"] is None:
-            model = checkpoint.fill(state.model, Archive(path), "model")
+            model = checkpoint.fill(state.model, Archive(path), prefix)
             by_step[step]["log_z_exact"] = log_partition_exact(model, by_step[step]["beta"])
 
 

@@ -29,7 +29,8 @@ COLUMNS = (
     "flip_rate beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
     "anchor_step time_elapsed time_step"
 ).split()
-"""Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and shadow work are run totals of the driver's unweighted means per update."""
+"""Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
+shadow work are run totals of the driver's unweighted means per update."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -128,7 +129,9 @@ class Recorder:
         log_z = live["log_z"]
         ledger = state.ledger
         is_anchored = bool(state.ensemble.anchored)
-        log_z_driver = float(_pooled_log_z(state.ensemble)) if is_anchored else None
+        # one walker that carries all the weight says nothing, not even something optimistic
+        n_effective = float(jnp.min(state.ensemble.ess())) * (state.ensemble.n_walkers // state.ensemble.n_groups)
+        log_z_driver = float(_pooled_log_z(state.ensemble)) if is_anchored and n_effective >= 2 else None
         potential = (
             None if self._heldout is None else float(mean_potential(state.model, state.controls.beta, self._heldout))
         )
