@@ -172,12 +172,13 @@ def fit(
                 if result != RESULTS.ok:
                     _fail(folder, new, plan, result)
                 state = new
+                per_step = (time.monotonic() - clock) / (stop - n_before)
                 _audit(auditing, state, stop - n_before, plan, folder)
                 now = time.monotonic()
                 row = recorder.row(
                     state,
                     time_elapsed=now - started,
-                    time_step=(now - clock) / (stop - n_before),
+                    time_step=per_step,
                     anchor=None if auditing is None else auditing.latest,
                 )
                 rows.append(row)
