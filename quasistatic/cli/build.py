@@ -212,7 +212,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
 def _late_sweeps(config: Config) -> Scheduled:
     """More (or fewer) sweeps from the step at which the rate begins to decay."""
     begin = int(config.optimiser.decay_from * config.run.n_steps)
-    early, late = config.kernel.n_sweeps, config.kernel.n_sweeps_late
+    early, late = config.kernel.n_sweeps, config.kernel.n_sweeps_late or config.kernel.n_sweeps
     return Scheduled("n_sweeps", lambda step: jax.numpy.where(step < begin, early, late))
 
 

@@ -17,7 +17,6 @@ Reference:
     R. M. Neal, Stat. Comput. 11, 125 (2001) (annealed importance sampling); R. Salakhutdinov and I. Murray, ICML 2008.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,21 +30,17 @@ from jaxtyping import Array, Float, Int
 from quasistatic._keys import named
 from quasistatic._random import fold
 from quasistatic._results import Estimate
-from quasistatic._types import IntScalarLike, Key, ScalarLike
 from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.pairwise import Pairwise
 from quasistatic.energies.potential import Potential
 from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError
 from quasistatic.evaluate.paths import base_at, log_partition_start, path_at, switch_along
-from quasistatic.kernels.base import AbstractKernel
 from quasistatic.run import read_anchors
-from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.estimators import log_z_from_groups
 from quasistatic.thermo.process import relax
-from quasistatic.train.checkpoint import fill, write_text
-from quasistatic.train.state import TrainState
+from quasistatic.train.checkpoint import write_text
 
 METHOD = "anchored auditor (annealed importance sampling)"
 N_PILOT = 32
@@ -141,147 +136,6 @@ COLUMNS = "step ready_at log_z log_z_stderr dof ll_train ll_heldout ess n_temper
 """Columns of anchors.csv."""
 
 
-class AnchoredAuditor:
-    """Audits copies of the model beside the updates.
-
-    What it does depends on steps and on its own walkers only, never on a clock, and nothing that trains reads it.
-
-    Args:
-        key: run key.
-        plan: how to audit.
-        kernel: kernel of the walkers.
-        base: law with known Z.
-        likelihoods: function of a model, beta and `log Z` that returns `ll_train` and `ll_heldout`.
-        beta: inverse temperature.
-        step_size: step of Langevin kernels.
-        cost: walker-sweeps of one update of the training.
-    """
-
-    def __init__(
-        self,
-        key: Key,
-        plan: Anchors,
-        kernel: AbstractKernel,
-        base: AbstractTractable,
-        likelihoods: Callable[[AbstractEnergy, Any, Estimate], tuple[Estimate, Estimate]],
-        *,
-        beta: ScalarLike,
-        step_size: ScalarLike,
-        cost: float,
-    ):
-        self._key = named(key, "anchors")
-        self._plan = plan
-        self._kernel = kernel
-        self._base = base
-        self._likelihoods = likelihoods
-        self._beta = jnp.asarray(beta)
-        self._controls = Controls.of(step_size=float(step_size))
-        self._credit_per_update = plan.share * cost / (plan.n_groups * plan.n_walkers)
-        self._credit = 0.0
-        self._boost = 1
-        self._jobs: list[Job] = []
-        self.latest: Anchor | None = None
-
-    @property
-    def is_averaged(self) -> bool:
-        """Whether copies are made of the averaged parameters, where there are some."""
-        return self._plan.is_averaged
-
-    def advance(self, state: TrainState, n_updates: int, *, is_age: bool) -> list[Anchor]:
-        """Spends what `n_updates` have earned; call after every chunk. Returns: anchors that became ready."""
-        self._credit += n_updates * self._credit_per_update
-        if is_age or not self._jobs:
-            self._copy(state)
-        ready = []
-        while self._jobs and self._credit > 0:
-            # what has begun is finished; then the newest copy comes first
-            index = next((i for i, job in enumerate(self._jobs) if int(job.position)), len(self._jobs) - 1)
-            job = self._jobs[index]
-            if int(job.position) == 0:
-                job = self._planned(job)
-            count = min(job.n_left, max(1, round(self._credit)))
-            self._jobs[index] = job = self._carried(job, count)
-            self._credit -= count
-            if not job.n_left:
-                self._jobs.pop(index)
-                ready.append(self._finished(job, int(state.step)))
-        return ready
-
-    def finish(self, state: TrainState) -> list[Anchor]:
-        """Completes everything, the present model included: the end of a run."""
-        if not any(int(job.step) == int(state.step) for job in self._jobs) and not (
-            self.latest is not None and self.latest.step == int(state.step)
-        ):
-            self._copy(state)
-        self._credit = 1e15
-        ready = self.advance(state, 0, is_age=False) if self._jobs else []
-        self._credit = 0.0
-        return ready
-
-    def saved(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Pytrees and metadata for a checkpoint."""
-        trees = {f"anchors/{i}": job for i, job in enumerate(self._jobs)}
-        return trees, {"anchors": {"n_jobs": len(self._jobs), "credit": self._credit, "boost": self._boost}}
-
-    def restore(self, state: TrainState, archive: Any, rows: list[dict[str, Any]]) -> None:
-        """Back to where a checkpoint was written. Args: rows of anchors.csv up to its step."""
-        meta = archive.meta.get("anchors", {"n_jobs": 0, "credit": 0.0, "boost": 1})
-        self._credit, self._boost = float(meta["credit"]), int(meta["boost"])
-        template = self._opened(state.model, jnp.asarray(0, jnp.int32))
-        self._jobs = [fill(template, archive, f"anchors/{i}") for i in range(meta["n_jobs"])]
-        self.latest = _anchor_of(max(rows, key=lambda row: row["step"])) if rows else None
-
-    def _audited(self, state: TrainState) -> AbstractEnergy:
-        return state.averaged if self._plan.is_averaged and state.averaged is not None else state.model
-
-    def _copy(self, state: TrainState) -> None:
-        if not any(int(job.step) == int(state.step) for job in self._jobs):
-            self._jobs.append(self._opened(self._audited(state), jnp.asarray(state.step, jnp.int32)))
-
-    def _opened(self, model: AbstractEnergy, step: IntScalarLike) -> Job:
-        size = 8 * self._plan.max_temperatures + 1
-        return _opened(
-            fold(named(self._key, "start"), step), self._kernel, model, self._base, self._beta, step,
-            self._plan.n_groups, self._plan.n_walkers, size,
-        )  # fmt: skip
-
-    def _planned(self, job: Job) -> Job:
-        """The job with its temperatures placed by a pilot."""
-        size = job.fractions.size
-        pilot_key = fold(named(self._key, "pilot"), job.step)
-        pilot = _opened(
-            pilot_key, self._kernel, job.model, self._base, self._beta, job.step, self._plan.n_groups,
-            self._plan.n_walkers, size,
-        )  # fmt: skip
-        pilot = _with_schedule(pilot, np.linspace(0, 1, N_PILOT + 1))
-        pilot = self._carried(pilot, N_PILOT, key=pilot_key)
-        self._credit -= N_PILOT
-        return _with_schedule(
-            job,
-            schedule(
-                np.asarray(pilot.spread[:N_PILOT], np.float64),
-                variance=self._plan.variance,
-                n_max=self._boost * self._plan.max_temperatures,
-            ),
-        )
-
-    def _carried(self, job: Job, count: int, key: Key | None = None) -> Job:
-        key = fold(named(self._key, "anneal"), job.step) if key is None else key
-        stop = job.position + jnp.asarray(count, jnp.int32)
-        return _carried(key, self._kernel, self._base, self._beta, self._controls, job, stop)
-
-    def _finished(self, job: Job, ready_at: int) -> Anchor:
-        log_z = read(job)
-        # a lost thread is taken up with more temperatures
-        self._boost = min(2 * self._boost, 8) if log_z.value is None else max(self._boost // 2, 1)
-        ll_train, ll_heldout = self._likelihoods(job.model, self._beta, log_z)
-        ess = float(jnp.mean(job.ensemble.ess()))
-        done = Anchor(int(job.step), ready_at, log_z, ll_train, ll_heldout, ess, int(job.n))
-        if self.latest is None or done.step > self.latest.step:
-            self.latest = done
-        return done
-
-
 def schedule(spread: Float[np.ndarray, " n"], *, variance: float, n_max: int) -> Float[np.ndarray, " m"]:
     """Fractions at equal standard deviation of work.
 
@@ -334,7 +188,8 @@ def base_for(model: AbstractEnergy, train: np.ndarray, law: AbstractTractable, b
     return law
 
 
-def _with_schedule(job: Job, fractions: np.ndarray) -> Job:
+def with_schedule(job: Job, fractions: np.ndarray) -> Job:
+    """The job with these fractions ahead of it."""
     padded = np.ones(job.fractions.size)
     padded[: len(fractions)] = fractions
     parts = (jnp.asarray(padded, job.fractions.dtype), jnp.asarray(len(fractions) - 1, jnp.int32))
@@ -342,8 +197,8 @@ def _with_schedule(job: Job, fractions: np.ndarray) -> Job:
 
 
 @eqx.filter_jit
-def _opened(key, kernel, model, base, beta, step, n_groups, n_walkers, size):
-    """Job at the base."""
+def opened(key, kernel, model, base, beta, step, n_groups, n_walkers, size):
+    """Job whose walkers are exact samples of the base. Args: as in `AnchoredAuditor`; size, room for fractions."""
     x = base.sample_exact(key, beta, n_groups * n_walkers)
     start = Potential(path_at(model, base, jnp.zeros((), x.dtype)), beta)
     log_z = log_partition_start(model, base, beta).astype(x.dtype)
@@ -362,7 +217,7 @@ def _opened(key, kernel, model, base, beta, step, n_groups, n_walkers, size):
 
 
 @eqx.filter_jit
-def _carried(key, kernel, base, beta, controls, job, stop):
+def carried(key, kernel, base, beta, controls, job, stop):
     """The job after the temperatures up to `stop`."""
     matrix = job.model.coupling_matrix() if isinstance(job.model, Pairwise) else None
     n_walkers = job.ensemble.n_walkers // job.ensemble.n_groups
@@ -417,7 +272,7 @@ def read_rows(path: Path, *, until: int | None = None) -> list[dict[str, Any]]:
     return [row for row in read_anchors(path) if until is None or row["ready_at"] <= until]
 
 
-def _anchor_of(row: dict[str, Any]) -> Anchor:
+def anchor_of(row: dict[str, Any]) -> Anchor:
     """The anchor of a row of anchors.csv."""
     if row["log_z"] is None:
         withheld = Estimate.withheld(row["reason"], METHOD)

@@ -29,6 +29,7 @@ from quasistatic.evaluate.exact import is_enumerable, log_partition_exact
 from quasistatic.evaluate.likelihood import pseudo_likelihood
 from quasistatic.run import Archive
 from quasistatic.train import anchor, checkpoint
+from quasistatic.train.auditing import AnchoredAuditor, audit, auditing_of
 from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
@@ -155,7 +156,7 @@ def fit(
     state = trainer.init(key, model)
     rows: list[dict[str, Any]] = []
     last = None if folder is None else folder / "checkpoints" / "last.npz"
-    auditing = _anchored(key, trainer, model, dataset, recorder)
+    auditing = auditing_of(key, trainer, model, dataset, recorder)
     if resume and last is not None and last.exists():
         state, rows = _resumed(state, folder, last, auditing)
     data = jnp.asarray(dataset.train, float)
@@ -173,7 +174,7 @@ def fit(
                     _fail(folder, new, plan, result)
                 state = new
                 per_step = (time.monotonic() - clock) / (stop - n_before)
-                _audit(auditing, state, stop - n_before, plan, folder)
+                audit(auditing, state, stop - n_before, plan.ages, plan.n_steps, folder)
                 now = time.monotonic()
                 row = recorder.row(
                     state,
@@ -221,41 +222,8 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Reco
     return Recorder(dataset.train, dataset.heldout, log_z_start=start, rates=trainer.kernel.rates, score=score)
 
 
-def _anchored(
-    key: Key, trainer: Trainer, model: AbstractEnergy, dataset: Dataset, recorder: Recorder
-) -> anchor.AnchoredAuditor | None:
-    if trainer.anchors is None:
-        return None
-    controls = trainer.controls
-    batch = trainer.batch_size or len(dataset.train)
-    return anchor.AnchoredAuditor(
-        key,
-        trainer.anchors,
-        trainer.kernel,
-        anchor.base_for(model, dataset.train, trainer.starting_law(model), float(controls.beta)),
-        recorder.of_model,
-        beta=controls.beta,
-        step_size=controls.step_size,
-        cost=(float(controls.n_sweeps) + 1) * trainer.n_walkers + batch,
-    )
-
-
-def _audit(
-    auditing: anchor.AnchoredAuditor | None, state: TrainState, n_updates: int, plan: Plan, folder: Path | None
-) -> None:
-    """Lets the coarse audit do its share, and writes what became ready."""
-    if auditing is None:
-        return
-    step = int(state.step)
-    ready = auditing.advance(state, n_updates, is_age=step in plan.ages)
-    if step == plan.n_steps:
-        ready += auditing.finish(state)
-    if ready and folder is not None:
-        anchor.append(folder / "anchors.csv", ready)
-
-
 def _resumed(
-    state: TrainState, folder: Path | None, last: Path, auditing: anchor.AnchoredAuditor | None
+    state: TrainState, folder: Path | None, last: Path, auditing: AnchoredAuditor | None
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     archive = Archive(last)
     state = checkpoint.fill(state, archive)
@@ -279,7 +247,7 @@ def _save(
     best: float | None,
     *,
     force: bool,
-    auditing: anchor.AnchoredAuditor | None,
+    auditing: AnchoredAuditor | None,
 ) -> float | None:
     """Writes what this step has to leave behind; returns the best score so far."""
     score = row["score"]
@@ -320,7 +288,7 @@ def _summary(
     plan: Plan,
     dataset: Dataset,
     folder: Path | None,
-    auditing: anchor.AnchoredAuditor | None,
+    auditing: AnchoredAuditor | None,
 ) -> dict[str, Any]:
     """Final numbers, with the exact ones beside them when the model can be enumerated."""
     live = recorder.likelihoods(state, None if auditing is None else auditing.latest)

@@ -130,11 +130,11 @@ def test_a_lost_thread_is_named(what):
     """Groups that disagree, a step that left no walkers, energies that are not finite: no number."""
     _, trainer, model, dataset = parts()
     from quasistatic.energies import IndependentUnits
-    from quasistatic.train.anchor import _opened
+    from quasistatic.train.anchor import opened
 
     base = IndependentUnits(jnp.zeros(12), model.visible)
     step = jnp.asarray(0, jnp.int32)
-    job = _opened(jax.random.key(0), trainer.kernel, model, base, jnp.asarray(1.0), step, 16, 8, 33)
+    job = opened(jax.random.key(0), trainer.kernel, model, base, jnp.asarray(1.0), step, 16, 8, 33)
     assert read(job).value is not None
     if what == "step":
         broken = eqx.tree_at(lambda j: j.lowest, job, jnp.asarray(1.0))
