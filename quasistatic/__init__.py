@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from quasistatic.regulators import Sweeps as Sweeps
     from quasistatic.rules import AbstractRule as AbstractRule
     from quasistatic.rules import MaximumLikelihood as MaximumLikelihood
+    from quasistatic.rules import NoiseContrastive as NoiseContrastive
+    from quasistatic.rules import PseudoLikelihood as PseudoLikelihood
+    from quasistatic.rules import ScoreMatching as ScoreMatching
     from quasistatic.thermo import Controls as Controls
     from quasistatic.thermo import Ensemble as Ensemble
     from quasistatic.thermo import advance as advance
@@ -71,7 +74,7 @@ _HOME = {
     "errors": ("CheckFailed", "InputError", "RunFailure"),
     "kernels": ("AbstractKernel", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
     "regulators": ("AbstractRegulator", "KeepESS", "Resample", "Restart", "Scheduled", "Sweeps"),
-    "rules": ("AbstractRule", "MaximumLikelihood"),
+    "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),
     "train": ("Plan", "Trainer", "cd", "fit", "jarzynski", "pcd", "short_run"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,7 +181,8 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
     elif training.method == "jarzynski":
         regulators = (Resample(training.resample_below, training.resample_method),)
     if config.kernel.n_sweeps_late is not None:
-        regulators += (_late_sweeps(config),)
+        begin = int(config.optimiser.decay_from * config.run.n_steps)
+        regulators += (_late_sweeps(config.kernel.n_sweeps, config.kernel.n_sweeps_late, begin),)
     rule = MaximumLikelihood(
         weighted=training.method == "jarzynski",
         centred=training.centred,
@@ -209,22 +211,26 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
     )
 
 
-def _late_sweeps(config: Config) -> Scheduled:
-    """More (or fewer) sweeps from the step at which the rate begins to decay."""
-    begin = int(config.optimiser.decay_from * config.run.n_steps)
-    early, late = config.kernel.n_sweeps, config.kernel.n_sweeps_late or config.kernel.n_sweeps
+@functools.cache
+def _late_sweeps(early: int, late: int, begin: int) -> Scheduled:
+    """Another number of sweeps from step `begin` on."""
     return Scheduled("n_sweeps", lambda step: jax.numpy.where(step < begin, early, late))
 
 
 def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTransformation:
-    """Optimiser of a configuration; the linear schedule reaches 0 after the last of `n_steps` updates."""
-    rate: Any = section.rate
-    if section.schedule == "linear":
-        begin = int(section.decay_from * n_steps)
-        rate = optax.linear_schedule(section.rate, 0.0, max(n_steps - begin, 1), begin)
-    if section.kind == "adam":
-        return optax.adam(rate)
-    return optax.sgd(rate, momentum=section.momentum or None)
+    """Optimiser of a configuration; the linear schedule reaches 0 after the last of `n_steps` updates.
+
+    The same settings give the same object, so that a second run of a process finds its compiled step.
+    """
+    begin = int(section.decay_from * n_steps) if section.schedule == "linear" else n_steps
+    return _optimiser(section.kind, section.rate, section.momentum, begin, n_steps)
+
+
+@functools.cache
+def _optimiser(kind: str, base_rate: float, momentum: float, begin: int, n_steps: int) -> optax.GradientTransformation:
+    is_constant = begin >= n_steps
+    rate: Any = base_rate if is_constant else optax.linear_schedule(base_rate, 0.0, n_steps - begin, begin)
+    return optax.adam(rate) if kind == "adam" else optax.sgd(rate, momentum=momentum or None)
 
 
 def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:

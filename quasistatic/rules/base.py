@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float
 
 from quasistatic._types import Key
@@ -65,3 +66,18 @@ class AbstractRule(eqx.Module):
     def check(self, energy: AbstractEnergy) -> None:
         """Raises `InputError` when the rule cannot train this energy. Default: accepts all."""
         del energy
+
+
+def levels_of(energy: AbstractEnergy) -> tuple[float, ...] | None:
+    """States of the units of an energy, None for continuous samples."""
+    for part in (energy, getattr(energy, "visible", None), getattr(energy, "units", None)):
+        levels = getattr(part, "levels", None)
+        if levels is not None:
+            return tuple(levels)
+    return None
+
+
+def gradient_of(loss: Any, potential: Potential) -> AbstractEnergy:
+    """Gradient of a function of the potential in the trained parameters of its energy."""
+    trained, fixed = eqx.partition(potential.energy, eqx.is_inexact_array)
+    return jax.grad(lambda parameters: loss(Potential(eqx.combine(parameters, fixed), potential.beta)))(trained)

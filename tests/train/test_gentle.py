@@ -1,5 +1,7 @@
 """Updates shortened to keep the driver's effective sample size, sweeps added, and resampling in order of potential."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -117,16 +119,16 @@ def test_order_keeps_the_books_and_the_offspring(key):
 def test_order_stops_the_drift():
     """The walkers of a mode do not change in number by more than their weights say, over many events."""
     ensemble, _ = two_modes()
-    sizes = {}
-    for is_sorted in (False, True):
-        errors = []
-        for seed in range(40):
-            key = jax.random.key(seed)
-            noise = TwoFloat.zeros(ensemble.u.shape, ensemble.u.dtype).add(jax.random.normal(key, ensemble.u.shape))
-            noisy = eqx.tree_at(lambda e: e.account.log_weight, ensemble, noise)
-            after, _ = noisy.resampled(key, below=2.0, is_sorted=is_sorted)
-            errors.append(float(after.x.sum() - 400 * noisy.weights() @ noisy.x[:, 0]))
-        sizes[is_sorted] = np.std(errors)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def error(key, is_sorted):
+        noise = TwoFloat.zeros(ensemble.u.shape, ensemble.u.dtype).add(jax.random.normal(key, ensemble.u.shape))
+        noisy = eqx.tree_at(lambda e: e.account.log_weight, ensemble, noise)
+        after, _ = noisy.resampled(key, below=2.0, is_sorted=is_sorted)
+        return after.x.sum() - 400 * noisy.weights() @ noisy.x[:, 0]
+
+    keys = jax.random.split(jax.random.key(3), 100)
+    sizes = {is_sorted: np.std([error(key, is_sorted) for key in keys]) for is_sorted in (False, True)}
     assert sizes[True] < 1 < 2 * sizes[True] + 1 < sizes[False]
 
 
