@@ -107,7 +107,7 @@ def samples(key: Key, n: int) -> Float[Array, "n d"]:
     return teacher().means[mode] + jax.random.normal(key, (n, SIZE))
 
 
-def trainer(method: str, n_walkers: int) -> Trainer:
+def trainer(method: str, n_walkers: int, auditor_walkers: int = 256) -> Trainer:
     """Trainer of one of `METHODS`; CD learns ten times faster because its contrast is of order `h`."""
     factor = 10.0 if method == "cd" else 1.0
     rates = TwoModes(jnp.full((2, 1), factor * RATE_MEAN), factor * RATE_MASS * jnp.asarray([0.0, 1.0]))
@@ -118,7 +118,9 @@ def trainer(method: str, n_walkers: int) -> Trainer:
 
     optimiser = optax.stateless(descend)
     kernel = Langevin(is_fused=True)
-    options: dict[str, Any] = dict(n_walkers=n_walkers, step_size=STEP_SIZE, auditor_groups=16, auditor_walkers=256)
+    options: dict[str, Any] = dict(
+        n_walkers=n_walkers, step_size=STEP_SIZE, auditor_groups=16, auditor_walkers=auditor_walkers
+    )
     if method == "jarzynski":
         return jarzynski(kernel, optimiser, resample_below=0.5, **options)
     every = 4 if method == "cd" else N_STEPS + 1  # PCD: once, at the data
@@ -126,7 +128,15 @@ def trainer(method: str, n_walkers: int) -> Trainer:
     return pcd(kernel, optimiser, **options)
 
 
-def run(key: Key, method: str, *, n_walkers: int, n_steps: int = N_STEPS, n_records: int = 40) -> Trace:
+def run(
+    key: Key,
+    method: str,
+    *,
+    n_walkers: int,
+    n_steps: int = N_STEPS,
+    n_records: int = 40,
+    auditor_walkers: int = 256,
+) -> Trace:
     """One training run.
 
     Args:
@@ -135,9 +145,10 @@ def run(key: Key, method: str, *, n_walkers: int, n_steps: int = N_STEPS, n_reco
         n_walkers: walkers, and data.
         n_steps: updates.
         n_records: recorded steps.
+        auditor_walkers: walkers per group of the auditor.
     """
     data = samples(named(key, "data"), n_walkers)
-    machine = trainer(method, n_walkers)
+    machine = trainer(method, n_walkers, auditor_walkers)
     state = machine.init(key, student(named(key, "student")))
     entropy = float(jnp.mean(jax.vmap(teacher())(data)) + teacher().log_partition(1.0))
     rows = []
@@ -165,12 +176,19 @@ def check(key: Key, is_quick: bool = False) -> tuple[list[Row], dict[str, Any]]:
 
     Args:
         key: random key; run keys are folded from it.
-        is_quick: one seed of 4,000 walkers instead of three.
+        is_quick: one seed instead of three, a smaller auditor, and baselines of 1,000 walkers.
     """
-    n_seeds, n_walkers = (1 if is_quick else 3), 4000
+    # a mass needs many walkers to be learned (4,000), and few to be lost
+    n_seeds, n_baseline, auditor_walkers = (1, 1000, 64) if is_quick else (3, 4000, 256)
     traces = {
         method: [
-            run(jax.random.fold_in(named(key, method), seed), method, n_walkers=n_walkers) for seed in range(n_seeds)
+            run(
+                jax.random.fold_in(named(key, method), seed),
+                method,
+                n_walkers=4000 if method == "jarzynski" else n_baseline,
+                auditor_walkers=auditor_walkers,
+            )
+            for seed in range(n_seeds)
         ]
         for method in METHODS
     }

@@ -34,7 +34,7 @@ class Row:
         """Whether measured and expected agree."""
         if self.measured is None or not math.isfinite(self.measured):
             return False
-        return abs(self.measured - self.expected) <= self.tolerance
+        return bool(abs(self.measured - self.expected) <= self.tolerance)
 
     @classmethod
     def of(cls, quantity: str, expected: float, estimate: Estimate) -> Row:
@@ -47,8 +47,8 @@ class Row:
         return {
             "quantity": self.quantity,
             "expected": self.expected,
-            "measured": self.measured,
-            "stderr": self.stderr,
+            "measured": None if self.measured is None else float(self.measured),
+            "stderr": None if self.stderr is None else float(self.stderr),
             "tolerance": self.tolerance,
             "ok": self.ok,
         }
