@@ -126,6 +126,11 @@ def write_figures(drawn: dict[str, Figure], folder: str | Path) -> list[Path]:
     return paths
 
 
+def styled() -> Any:
+    """Context in which axes are drawn in the package's style."""
+    return matplotlib.rc_context(_STYLE)
+
+
 def grid_of(n_rows: int, n_columns: int) -> tuple[Figure, list[Axes]]:
     """Figure with a grid of axes in the package's style, row by row."""
     with matplotlib.rc_context(_STYLE):

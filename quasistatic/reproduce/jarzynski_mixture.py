@@ -224,29 +224,49 @@ def check(key: Key, is_quick: bool = False) -> tuple[list[Row], dict[str, Any]]:
 
 def figure(traces: dict[str, list[Trace]]) -> Any:
     """Mass, divergence, ESS and the error of `log Z` against the step."""
-    from quasistatic.plots import grid_of
+    from quasistatic.plots import grid_of, styled
 
-    fig, (mass, divergence, ess, error) = grid_of(2, 2)
+    fig, axes = grid_of(2, 2)
+    with styled():
+        _draw(axes, traces)
+    return fig
+
+
+def _draw(axes: list[Any], traces: dict[str, list[Trace]]) -> None:
+    mass, divergence, ess, error = axes
     for method, runs in traces.items():
         for i, trace in enumerate(runs):
             label = NAMES[method] if i == 0 else None
             style: dict[str, Any] = dict(color=COLOURS[method], lw=1.2, alpha=1 - 0.25 * i, label=label)
             mass.plot(trace.step, trace.mass, **style)
-            divergence.plot(trace.step, np.maximum(trace.divergence, 1e-3), **style)
+            # in-sample: below zero once the model has learned the sample's own fluctuations
+            divergence.plot(trace.step, np.where(trace.divergence > 0, trace.divergence, np.nan), **style)
             if method == "jarzynski":
                 ess.plot(trace.step, trace.ess, **style)
-                error.plot(trace.step, trace.driver_error, **{**style, "ls": "--", "label": None})
+                own = "driver's own" if i == 0 else None
+                error.plot(trace.step, trace.driver_error, **{**style, "ls": "--", "label": own})
+                audited = "auditor, with its s.e." if i == 0 else None
                 error.errorbar(
-                    trace.step, trace.error, trace.stderr, color=style["color"], lw=0.8, alpha=style["alpha"]
-                )
+                    trace.step, trace.error, trace.stderr, color=style["color"], lw=0.8, alpha=style["alpha"],
+                    label=audited,
+                )  # fmt: skip
     mass.axhline(MASS, color="#444444", lw=0.8, ls=":")
-    mass.set(title="mass of the second mode", xlabel="update", ylim=(0, 1.03))
-    mass.legend()
-    divergence.set(title="KL(data || model), exact, nats", xlabel="update", yscale="log")
-    ess.set(title="effective sample size of the driver", xlabel="update", ylim=(0, 1.03))
     error.axhline(0, color="#444444", lw=0.8, ls=":")
-    error.set(title="log Z minus truth: auditor, driver (dashed)", xlabel="update")
-    return fig
+    titles = (
+        "learned mass of the second mode (truth dotted)",
+        "KL(data || model), exact, in sample [nats]",
+        "effective sample size of the driver",
+        "log Z minus the truth [nats]",
+    )
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel("update", fontsize=8.5)
+        ax.tick_params(labelsize=8)
+    mass.set_ylim(0, 1.03)
+    ess.set_ylim(0, 1.03)
+    divergence.set_yscale("log")
+    mass.legend(loc="lower left")
+    error.legend(loc="lower left")
 
 
 NAMES = {"jarzynski": "Jarzynski weights", "pcd": "PCD", "cd": "CD"}
