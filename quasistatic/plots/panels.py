@@ -187,7 +187,8 @@ def _likelihood(table: Table, wide: float, no_live: str) -> Panel:
 
 def _known(live: Float[np.ndarray, " n"], table: Table) -> Any:
     """Rows of a live curve: all of them, or those with a number where most rows have none by design (anchors)."""
-    has_anchors = np.isfinite(table.get("anchor_step", np.full(1, np.nan))).any()
+    anchor_step = table.get("anchor_step", table["step"])
+    has_anchors = (np.isfinite(anchor_step) & (anchor_step != table["step"])).any()
     return np.isfinite(live) if has_anchors else slice(None)
 
 
