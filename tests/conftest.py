@@ -10,6 +10,8 @@ a second job (`JAX_ENABLE_X64=0`), tests marked `gpu` where there is one.
 
 import os
 import secrets
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,22 @@ import pytest
 SEED = "QUASISTATIC_TEST_SEED"
 # Folders whose tests state identities in machine epsilons of float64.
 FLOAT64 = {"laws", "energies", "kernels"}
+
+
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder of compiled programs for all workers of this run: most of the time of a test is compilation."""
+    if CACHE in os.environ:  # given by the user, or by the controller to its workers
+        return
+    folder = tempfile.mkdtemp(prefix="quasistatic-compiled-")
+    os.environ |= {
+        CACHE: folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    config.add_cleanup(lambda: (os.environ.pop(CACHE, None), shutil.rmtree(folder, ignore_errors=True)))
 
 
 @pytest.fixture

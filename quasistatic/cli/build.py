@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -14,8 +15,9 @@ import optax
 from quasistatic import datasets
 from quasistatic._keys import named
 from quasistatic.cli import spins
-from quasistatic.cli.config import Config, DataSection, OptimiserSection
+from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSection
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
+from quasistatic.cli.networks import network
 from quasistatic.datasets import Dataset
 from quasistatic.energies import (
     RBM,
@@ -87,7 +89,7 @@ def load_data(config: Config, *, with_test: bool = False) -> Dataset:
     if section.source == "digits":
         dataset = datasets.digits()
     elif section.source == "mnist":
-        dataset = datasets.mnist(section.path, binary=section.binary, with_test=with_test)
+        dataset = _mnist(section, with_test)
     elif section.source == "ising":
         dataset = spins.ising(section.n_samples)
     elif section.source == "mixture":
@@ -97,6 +99,18 @@ def load_data(config: Config, *, with_test: bool = False) -> Dataset:
     if not len(dataset.train) or not np.asarray(dataset.train)[0].size:
         raise InputError(f"{section.path or section.source} holds no training samples")
     return dataset
+
+
+def _mnist(section: DataSection, with_test: bool) -> Dataset:
+    if section.digits is None and section.pool == 1 and not section.noise:
+        return datasets.mnist(section.path, binary=section.binary, with_test=with_test)
+    if section.digits is None:
+        raise InputError("data.pool and data.noise are for chosen digits; give data.digits (all: 0 to 9), too")
+    dataset = datasets.mnist_mixture(
+        section.digits, section.masses, path=section.path, binary=section.binary, pool=section.pool,
+        noise=section.noise, n_copies=section.n_copies,
+    ).dataset  # fmt: skip
+    return dataset if with_test else dataclasses.replace(dataset, test=None)
 
 
 def make_model(config: Config, key: Any, x: np.ndarray) -> tuple[AbstractEnergy, AbstractTractable | None]:
@@ -119,6 +133,8 @@ def make_model(config: Config, key: Any, x: np.ndarray) -> tuple[AbstractEnergy,
         return Pairwise.initialise(n, units_name=section.units, data=x), None
     if section.kind == "mixture":
         return _mixture(section.n_components, key_model, x), None
+    if section.kind in NETWORKS:
+        return network(section, key_model, x), None
     is_discrete = config.kernel.kind == "gibbs"
     levels = units(section.units, n).levels if is_discrete else None
     model = load_energy(str(section.energy), key_model, levels=levels)

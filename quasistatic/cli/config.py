@@ -37,27 +37,45 @@ class RunSection(_Section):
 
 
 class DataSection(_Section):
-    """Origin of the samples. `n_samples` is for drawn data, `heldout_fraction` files, `binary` MNIST."""
+    """Origin of the samples. `n_samples` is for drawn data, `heldout_fraction` files, the keys from `binary` on MNIST.
+
+    `digits` keeps only these digits, in the proportions `masses`; `pool` averages squares of pixels, `noise` is added
+    to grey values, `n_copies` times to each training image.
+    """
 
     source: Literal["digits", "mnist", "ising", "mixture", "file"]
     path: Annotated[str, Field(min_length=1)] | None = None
     batch_size: Count = 0
-    binary: bool = True
     n_samples: Annotated[int, Field(ge=10, le=10**8)] = 20000
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    binary: bool = True
+    digits: list[Annotated[int, Field(ge=0, le=9)]] | None = None
+    masses: list[Annotated[float, Field(gt=0)]] | None = None
+    pool: Literal[1, 2, 4, 7] = 1
+    noise: Annotated[float, Field(ge=0, le=100)] = 0.0
+    n_copies: Annotated[int, Field(ge=1, le=1000)] = 1
 
 
 class ModelSection(_Section):
-    """The energy. `energy` is `module:attr`; `base`, `base_scale` and `n_bridge` anchor its log Z."""
+    """The energy. `energy` is `module:attr`; `base`, `base_scale` and `n_bridge` anchor its log Z.
 
-    kind: Literal["rbm", "pairwise", "mixture", "custom"]
+    Networks (`mlp`, `convnet`) live inside the law `base`, `base_scale` times as wide as the data: `"gaussian"` has the
+    data's variances, `"covariance"` their covariance. `widths` are their dense hidden layers (default 128, 128 and 64),
+    `image` is height, width, channels (default: a square of one channel).
+    """
+
+    kind: Literal["rbm", "pairwise", "mixture", "mlp", "convnet", "custom"]
     n_hidden: Positive = 24
     units: Literal["binary", "spin"] = "binary"
     weight_scale: Annotated[float, Field(ge=0, le=100)] = 0.01
     n_components: Annotated[int, Field(ge=1, le=10000)] = 4
     beta: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     energy: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
-    base: Literal["gaussian", "uniform", "frequencies"] = "gaussian"
+    widths: list[Positive] | None = None
+    activation: Literal["silu", "softplus", "tanh", "leaky_relu"] = "silu"
+    architecture: Literal["mnist", "cifar"] = "mnist"
+    image: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+    base: Literal["gaussian", "covariance", "uniform", "frequencies"] = "gaussian"
     base_scale: Annotated[float, Field(gt=0, le=1000)] = 1.5
     n_bridge: Annotated[int, Field(ge=0, le=10**7)] = 200
 
@@ -146,9 +164,14 @@ KERNELS = {
     "rbm": ("block_gibbs",),
     "pairwise": ("gibbs",),
     "mixture": ("ula", "mala", "hmc"),
+    "mlp": ("ula", "mala", "hmc"),
+    "convnet": ("ula", "mala", "hmc"),
     "custom": ("ula", "mala", "hmc", "gibbs"),
 }
 """Kernels that move each kind of model, the default first."""
+
+NETWORKS = ("mlp", "convnet")
+"""Kinds of models that are networks in a confining law."""
 
 
 def keys() -> dict[str, list[str]]:
@@ -212,6 +235,9 @@ def _check_together(config: Config) -> None:
         raise InputError(f"model.energy is for model.kind = 'custom', not {model.kind!r}; set the kind or drop it")
     if model.kind == "custom":
         _check_base(config)
+    if model.kind in NETWORKS and model.base not in ("gaussian", "covariance"):
+        raise InputError(f"a network lives inside model.base = 'gaussian' or 'covariance', not {model.base!r}")
+    _check_digits(data)
     if data.source == "file" and data.path is None:
         raise InputError(
             "data.source = 'file' needs data.path (or --data): a .npy, .npz, .csv file or a folder of IDX files"
@@ -240,11 +266,27 @@ def _check_together(config: Config) -> None:
             )
 
 
+def _check_digits(data: DataSection) -> None:
+    """Raises InputError for keys of MNIST that do not fit together or belong to another source."""
+    if data.source != "mnist":
+        for name in ("digits", "masses", "pool", "noise", "n_copies"):
+            if getattr(data, name) != DataSection.model_fields[name].default:
+                raise InputError(f"data.{name} is for data.source = 'mnist', not {data.source!r}; drop it")
+    if data.masses is not None and data.digits is None:
+        raise InputError("data.masses are proportions of data.digits; give the digits, too")
+    if data.masses is not None and data.digits is not None and len(data.masses) != len(data.digits):
+        raise InputError(f"data.masses has {len(data.masses)} values for {len(data.digits)} digits; give one for each")
+    if data.noise and data.binary:
+        raise InputError("data.noise is added to grey values; set data.binary = false or drop the noise")
+    if data.n_copies > 1 and not data.noise:
+        raise InputError("data.n_copies without data.noise would repeat the same images; give noise or drop it")
+
+
 def _check_base(config: Config) -> None:
     base, kernel = config.model.base, config.kernel.kind
-    if kernel == "gibbs" and base == "gaussian":
+    if kernel == "gibbs" and base in ("gaussian", "covariance"):
         raise InputError(
-            "model.base = 'gaussian' is for continuous samples; with kernel.kind = 'gibbs' use 'frequencies' "
+            f"model.base = {base!r} is for continuous samples; with kernel.kind = 'gibbs' use 'frequencies' "
             "or 'uniform'"
         )
     if kernel != "gibbs" and base == "frequencies":

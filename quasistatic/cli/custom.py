@@ -135,7 +135,8 @@ def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name
     """Law with known Z around the data, from which walkers start.
 
     Args:
-        kind: `"gaussian"` (data mean, `scale` times the data's standard deviation), `"uniform"` (a box
+        kind: `"gaussian"` (data mean, `scale` times the data's standard deviation), `"covariance"` (data mean,
+            `scale` squared times the data's covariance), `"uniform"` (a box
             `scale` times as wide as the data, or fair coins), `"frequencies"` (independent units with the
             data's means).
         scale: widening.
@@ -154,6 +155,10 @@ def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name
     if kind == "uniform":
         half = scale * np.maximum(width, spread) / 2
         return UniformBox(jnp.asarray(middle - half, float), jnp.asarray(middle + half, float))
+    if kind == "covariance":
+        # as far as there are fewer samples than coordinates, directions without spread get a little of the mean one
+        covariance = np.atleast_2d(np.cov(x, rowvar=False)) + 1e-3 * np.mean(spread**2) * np.eye(x.shape[1])
+        return Gaussian.from_covariance(jnp.asarray(x.mean(0), float), jnp.asarray(scale**2 * covariance, float))
     return Gaussian(jnp.asarray(x.mean(0), float), jnp.asarray(np.diag(1 / (scale * spread)), float))
 
 

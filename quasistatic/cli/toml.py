@@ -114,6 +114,8 @@ def _literal(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list):
+        return "[" + ", ".join(_literal(item) for item in value) + "]"
     return repr(value)
 
 
@@ -144,6 +146,7 @@ _TYPES = {
     "string_type": "text",
     "bool_type": "true or false",
     "finite_number": "a finite number",
+    "list_type": "a list such as [2, 3]",
 }
 _BOUNDS = {
     "greater_than": ("more than", "gt"),

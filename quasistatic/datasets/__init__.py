@@ -3,6 +3,7 @@ them."""
 
 from quasistatic.datasets.alignments import fasta
 from quasistatic.datasets.base import Dataset, infer_kind, require_binary
+from quasistatic.datasets.digit_mixture import DigitMixture, mnist_mixture
 from quasistatic.datasets.embedded import digits
 from quasistatic.datasets.files import from_file
 from quasistatic.datasets.idx import mnist, read_idx
@@ -11,6 +12,7 @@ from quasistatic.datasets.laws import MIXTURE_2D, MixtureLaw, mixture_2d
 __all__ = [
     "MIXTURE_2D",
     "Dataset",
+    "DigitMixture",
     "MixtureLaw",
     "digits",
     "fasta",
@@ -18,6 +20,7 @@ __all__ = [
     "infer_kind",
     "mixture_2d",
     "mnist",
+    "mnist_mixture",
     "read_idx",
     "require_binary",
 ]

@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from quasistatic.datasets.base import Dataset, require_samples, sha256_file
 from quasistatic.errors import InputError
@@ -44,10 +44,10 @@ def mnist(path: str | Path | None = None, binary: bool = True, *, with_test: boo
         InputError: If a file is not found, is damaged, or is not of the size of MNIST.
     """
     folders = search_folders(path)
-    images, checksums = _images(folders, _TRAIN, _N_TRAIN + _N_HELDOUT)
+    images, checksums = mnist_images(folders, "train")
     test = None
     if with_test:
-        images_test, checksum_test = _images(folders, _TEST, _N_TEST)
+        images_test, checksum_test = mnist_images(folders, "test")
         test, checksums = as_units(images_test, binary), checksums | checksum_test
     return Dataset(
         name="mnist",
@@ -92,7 +92,7 @@ def read_idx(path: str | Path) -> UInt8[np.ndarray, ...]:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def as_units(images: UInt8[np.ndarray, "n ..."], binary: bool) -> Float32[np.ndarray, "n d"]:
+def as_units(images: Shaped[np.ndarray, "n ..."], binary: bool) -> Float32[np.ndarray, "n d"]:
     """Flat float32 rows of grey images: {0, 1} by the threshold, or scaled to [-1, 1]."""
     flat = images.reshape(len(images), -1)
     return (flat > _THRESHOLD).astype(np.float32) if binary else flat.astype(np.float32) / np.float32(127.5) - 1
@@ -115,9 +115,14 @@ def search_folders(path: str | Path | None) -> list[Path]:
     return [folder for root in roots for folder in (root, root / "mnist")]
 
 
-def find_idx(folders: list[Path], stem: str) -> Path | None:
-    """First IDX file of images called `stem` in its usual spellings, or `None`."""
-    names = [f"{stem}{separator}idx3-ubyte{end}" for end in ("", ".gz") for separator in ("-", ".")]
+def mnist_images(folders: list[Path], part: str) -> tuple[UInt8[np.ndarray, "n 28 28"], dict[str, str]]:
+    """All images of MNIST's `"train"` or `"test"` file, and its checksum by file name."""
+    return _images(folders, _TRAIN, _N_TRAIN + _N_HELDOUT) if part == "train" else _images(folders, _TEST, _N_TEST)
+
+
+def find_idx(folders: list[Path], stem: str, n_axes: int = 3) -> Path | None:
+    """First IDX file called `stem` in its usual spellings, or `None`. Args: n_axes, 3 of images, 1 of labels."""
+    names = [f"{stem}{separator}idx{n_axes}-ubyte{end}" for end in ("", ".gz") for separator in ("-", ".")]
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 

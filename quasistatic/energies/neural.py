@@ -1,9 +1,9 @@
-"""Neural energies: a network inside a confining Gaussian.
+"""Neural energies: a network inside a confining law.
 
-    E(x) = |x|^2 / (2 s^2) + f(x),      f(x) = 0 at initialisation,
+    E(x) = E_0(x) + f(x),      f(x) = 0 at initialisation,
 
-so that the initial model *is* the Gaussian: its walkers are exact samples, its `log Z` is known, and the books open
-without any work. Networks are deterministic functions of one flat sample (no dropout, no batch statistics: a weight
+so that the initial model *is* the confining law `E_0`, a Gaussian: its walkers are exact samples, its `log Z` is known,
+and the books open without any work. Networks are deterministic functions of one flat sample (no dropout, no batch statistics: a weight
 is meaningless where the energy of a walker depends on its neighbours).
 
 Reference:
@@ -12,26 +12,21 @@ Reference:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from quasistatic._types import Key, Scalar, ScalarLike
 from quasistatic.energies.base import AbstractEnergy, AbstractTractable
+from quasistatic.energies.gaussian import Gaussian
+from quasistatic.energies.networks import Network, network
 from quasistatic.errors import InputError
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "silu": jax.nn.silu,
-    "leaky_relu": lambda x: jax.nn.leaky_relu(x, 0.2),
-    "softplus": jax.nn.softplus,
-    "tanh": jnp.tanh,
-}
-"""Activations by name. Langevin drifts want smooth ones; `leaky_relu` is what the CIFAR network was published with."""
 
 ARCHITECTURES: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
     "mnist": ((1, 16, 5, 2, 4), (16, 32, 3, 2, 1), (32, 64, 3, 2, 1), (64, 64, 3, 2, 1)),
@@ -61,133 +56,76 @@ class IsotropicGaussian(AbstractTractable):
         return self.scale / jnp.sqrt(beta) * jax.random.normal(key, (n, self.size))
 
 
-class Linear(eqx.Module):
-    """`x W + b`, features last. Args: weight `(n_in, n_out)`; bias `(n_out,)`."""
-
-    weight: Float[Array, "n_in n_out"]
-    bias: Float[Array, " n_out"]
-
-    @classmethod
-    def initialise(cls, key: Key, n_in: int, n_out: int) -> "Linear":
-        """Uniform entries of variance `1 / (3 n_in)`."""
-        key_weight, key_bias = jax.random.split(key)
-        limit = 1 / math.sqrt(n_in)
-        weight = jax.random.uniform(key_weight, (n_in, n_out), minval=-limit, maxval=limit)
-        return cls(weight, jax.random.uniform(key_bias, (n_out,), minval=-limit, maxval=limit))
-
-    def zeroed(self) -> "Linear":
-        """The same layer with all entries zero."""
-        return jax.tree.map(jnp.zeros_like, self)
-
-    def __call__(self, x: Float[Array, "... n_in"]) -> Float[Array, "... n_out"]:
-        return x @ self.weight + self.bias
-
-
-class Conv(eqx.Module):
-    """Two-dimensional convolution of one image, channels last.
-
-    On CPU it is written as patches times a matrix, several times faster there than the compiler's convolution; on
-    other devices it is the native one. Both give the same numbers up to rounding (tests compare them).
+class Inputs(eqx.Module):
+    """What a network sees of a sample: `M (x - shift)`, fixed while the network is trained.
 
     Args:
-        weight: shape `(kernel, kernel, n_in, n_out)`.
-        bias: shape `(n_out,)`.
-        stride: step of the window.
-        padding: zeros on each side.
+        shift: subtracted, shape `(d,)`.
+        matrix: `M`, shape `(d, d)`, or a number.
     """
 
-    weight: Float[Array, "k k n_in n_out"]
-    bias: Float[Array, " n_out"]
-    stride: int = eqx.field(static=True)
-    padding: int = eqx.field(static=True)
+    shift: Float[Array, " d"]
+    matrix: Float[Array, "d d"] | Float[Array, ""]
 
     @classmethod
-    def initialise(cls, key: Key, n_in: int, n_out: int, kernel: int, stride: int, padding: int) -> "Conv":
-        """Entries as in `Linear`, with `n_in kernel^2` inputs."""
-        flat = Linear.initialise(key, n_in * kernel**2, n_out)
-        return cls(flat.weight.reshape(kernel, kernel, n_in, n_out), flat.bias, stride, padding)
+    def of_law(cls, law: AbstractTractable, size: int) -> "Inputs":
+        """Centred, and unit variance on average, under a Gaussian; the sample itself for any other law."""
+        if isinstance(law, Gaussian):
+            inverse = solve_triangular(jnp.tril(law.precision_factor), jnp.eye(size), lower=True)
+            return cls(law.mean, jnp.sqrt(size / jnp.sum(inverse**2)))
+        scale = jnp.asarray(law.scale if isinstance(law, IsotropicGaussian) else 1.0, float)
+        return cls(jnp.zeros(size), 1 / scale)
 
-    def out_size(self, size: int) -> int:
-        """Height (or width) of the output for one of the input."""
-        return (size + 2 * self.padding - self.weight.shape[0]) // self.stride + 1
+    @classmethod
+    def denoised(cls, law: Gaussian, noise: float, gain: float = 2.0) -> "Inputs":
+        """Linear estimate of a clean sample: `M` proportional to `(S - noise^2) / S`, `S` the law's covariance.
 
-    def __call__(self, x: Float[Array, "height width n_in"]) -> Float[Array, "out_height out_width n_out"]:
-        return self.native(x) if jax.default_backend() != "cpu" else self.patched(x)
+        Features of a network that sees the noise of every coordinate are mostly noise themselves.
 
-    def native(self, x: Float[Array, "height width n_in"]) -> Float[Array, "out_height out_width n_out"]:
-        """The compiler's convolution."""
-        y = jax.lax.conv_general_dilated(
-            x[None],
-            self.weight,
-            (self.stride, self.stride),
-            [(self.padding, self.padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return y[0] + self.bias
+        Args:
+            law: Gaussian with the moments of the noisy data.
+            noise: standard deviation of the noise, below the spread of the data in some direction.
+            gain: factor on the inputs, in units of the data's mean standard deviation.
+        """
+        factor = np.tril(np.asarray(law.precision_factor, np.float64))
+        precision, vectors = np.linalg.eigh(factor @ factor.T)
+        keep = np.clip(1 - noise**2 * precision, 0, None)
+        matrix = gain / np.sqrt(np.mean(1 / precision)) * (vectors * keep) @ vectors.T
+        return cls(law.mean, jnp.asarray(matrix, law.mean.dtype))
 
-    def patched(self, x: Float[Array, "height width n_in"]) -> Float[Array, "out_height out_width n_out"]:
-        """Patches times a matrix."""
-        k, s, p = self.weight.shape[0], self.stride, self.padding
-        height, width = (self.out_size(n) for n in x.shape[:2])
-        # pad to whole strides, then split every axis into (block, phase): all slices below are dense
-        blocks = [out + (k - 1) // s for out in (height, width)]
-        more = [(p, s * b - n - p) for b, n in zip(blocks, x.shape[:2], strict=True)]
-        x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(lo, hi, 0) for lo, hi in more] + [(0, 0, 0)])
-        x = x.reshape(blocks[0], s, blocks[1], s, x.shape[2])
-        patches = [
-            x[i // s : i // s + height, i % s, j // s : j // s + width, j % s] for i in range(k) for j in range(k)
-        ]
-        return jnp.concatenate(patches, axis=-1) @ self.weight.reshape(-1, self.weight.shape[-1]) + self.bias
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        x = x - jax.lax.stop_gradient(self.shift)
+        matrix = jax.lax.stop_gradient(self.matrix)
+        return matrix @ x if matrix.ndim else matrix * x
 
 
-class Network(eqx.Module):
-    """Convolutions, then dense layers, down to one number per sample.
+class Seeing(eqx.Module):
+    """A network behind fixed inputs. Args: network, of what `inputs` make of a sample; inputs."""
 
-    Args:
-        convolutions: applied first, to the sample as an image.
-        layers: dense layers; no activation after the last.
-        shape: `(height, width, channels)` of a flat sample, or None without convolutions.
-        activation: name, see `ACTIVATIONS`.
-    """
-
-    convolutions: tuple[Conv, ...]
-    layers: tuple[Linear, ...]
-    shape: tuple[int, int, int] | None = eqx.field(static=True, default=None)
-    activation: str = eqx.field(static=True, default="silu")
+    network: Any
+    inputs: Inputs
 
     def __call__(self, x: Float[Array, " d"]) -> Scalar:
-        act = ACTIVATIONS[self.activation]
-        if self.shape is not None:
-            x = x.reshape(self.shape)
-        for convolution in self.convolutions:
-            x = act(convolution(x))
-        x = x.reshape(-1)
-        for layer in self.layers[:-1]:
-            x = act(layer(x))
-        return self.layers[-1](x)[0]
+        return self.network(self.inputs(x))
 
 
 class Neural(AbstractEnergy):
-    """`E(x) = |x|^2 / (2 s^2) + f(x)`: a network in a confining Gaussian.
+    """`E(x) = E_0(x) + f(x)`: a network `f` in a confining law `E_0` that is not trained.
 
     Args:
         network: callable `x -> scalar`, its floating-point arrays are the parameters.
+        confinement: `E_0`, a law with known Z; the model itself as long as the network is zero.
         size: number of coordinates of a sample.
-        scale: `s`; infinity for no Gaussian (the walkers then need a box and a uniform law to start from).
         block_size: walkers evaluated at a time on CPU, 0 for all (small blocks stay in the cache).
     """
 
     network: Any
+    confinement: AbstractTractable
     size: int = eqx.field(static=True)
-    scale: float = eqx.field(static=True, default=1.0)
     block_size: int = eqx.field(static=True, default=0)
 
-    def __check_init__(self):
-        if not self.scale > 0:
-            raise InputError(f"the confining Gaussian needs a scale > 0, got {self.scale}")
-
     def __call__(self, x: Float[Array, " d"]) -> Scalar:
-        return jnp.sum(x**2) / (2 * self.scale**2) + self.network(x)
+        return self.base()(x) + self.network(x)
 
     def validate(self, x: np.ndarray, *, name: str = "data") -> None:
         if x.ndim != 2 or x.shape[1] != self.size:
@@ -197,15 +135,20 @@ class Neural(AbstractEnergy):
             )
         super().validate(x, name=name)
 
-    def base(self) -> IsotropicGaussian:
-        """The confining Gaussian: the model itself as long as the last layer is zero."""
-        if not math.isfinite(self.scale):
-            raise InputError("without a confining Gaussian there is no law to start from; give law = UniformBox(...)")
-        return IsotropicGaussian(self.size, self.scale)
+    def base(self) -> AbstractTractable:
+        """The confining law; gradients do not reach its parameters."""
+        return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, self.confinement)
 
 
 def mlp(
-    key: Key, size: int, widths: Sequence[int] = (128, 128), *, scale: float = 1.0, activation: str = "silu"
+    key: Key,
+    size: int,
+    widths: Sequence[int] = (128, 128),
+    *,
+    scale: float = 1.0,
+    law: AbstractTractable | None = None,
+    inputs: Inputs | None = None,
+    activation: str = "silu",
 ) -> Neural:
     """Multilayer perceptron energy, zero at initialisation.
 
@@ -214,9 +157,12 @@ def mlp(
         size: coordinates of a sample.
         widths: units of each hidden layer.
         scale: standard deviation of the confining Gaussian; cover the data with it.
+        law: another confining law, such as `Gaussian.from_covariance(mean, covariance)` of the data.
+        inputs: what the network sees of a sample; by default the sample centred and scaled by the confining law.
         activation: name, see `ACTIVATIONS`.
     """
-    return Neural(_network(key, size, (), widths, None, activation), size, scale)
+    law = _confining(law, size, scale)
+    return Neural(_seen(network(key, size, (), widths, None, activation), law, size, inputs), law, size)
 
 
 def convnet(
@@ -226,6 +172,8 @@ def convnet(
     *,
     widths: Sequence[int] | None = None,
     scale: float = 1.0,
+    law: AbstractTractable | None = None,
+    inputs: Inputs | None = None,
     activation: str | None = None,
 ) -> Neural:
     """Convolutional energy of flat images, zero at initialisation.
@@ -236,6 +184,8 @@ def convnet(
         architecture: name, see `ARCHITECTURES`, or its list of (channels in, out, kernel, stride, padding).
         widths: dense layers after the convolutions; default `(64,)` for `"mnist"`, none otherwise.
         scale: standard deviation of the confining Gaussian.
+        law: another confining law, as for `mlp`.
+        inputs: what the network sees, as for `mlp`.
         activation: name; default `"leaky_relu"` for `"cifar"`, `"silu"` otherwise.
 
     With 28 x 28 images `"mnist"` has 76,993 parameters, with 32 x 32 x 3 `"cifar"` 2,763,393, as published.
@@ -250,27 +200,18 @@ def convnet(
     if convolutions[0][0] != shape[2]:
         raise InputError(f"the first convolution takes {convolutions[0][0]} channels, but images have {shape[2]}")
     size = math.prod(shape)
-    return Neural(_network(key, size, convolutions, widths, shape, activation), size, scale, block_size=64)
+    law = _confining(law, size, scale)
+    inner = network(key, size, convolutions, widths, shape, activation)
+    return Neural(_seen(inner, law, size, inputs), law, size, block_size=64)
 
 
-def _network(key, size, convolutions, widths, shape, activation) -> Network:
-    if activation not in ACTIVATIONS:
-        raise InputError(f"unknown activation {activation!r}; choose one of {sorted(ACTIVATIONS)}")
-    if size < 1 or any(width < 1 for width in widths):
-        raise InputError(f"a network needs at least one unit per layer, got size {size} and widths {tuple(widths)}")
-    keys = jax.random.split(key, len(convolutions) + len(widths) + 1)
-    convs, n_in = [], size
-    extent = shape
-    for key_layer, spec in zip(keys, convolutions, strict=False):
-        conv = Conv.initialise(key_layer, *spec)
-        extent = (conv.out_size(extent[0]), conv.out_size(extent[1]), spec[1])
-        if min(extent) < 1:
-            raise InputError(f"images of {shape} are too small for these convolutions; drop one or enlarge them")
-        n_in = math.prod(extent)
-        convs.append(conv)
-    layers = []
-    for key_layer, n_out in zip(keys[len(convs) :], (*widths, 1), strict=True):
-        layers.append(Linear.initialise(key_layer, n_in, n_out))
-        n_in = n_out
-    layers[-1] = layers[-1].zeroed()
-    return Network(tuple(convs), tuple(layers), shape, activation)
+def _confining(law: AbstractTractable | None, size: int, scale: float) -> AbstractTractable:
+    if law is not None:
+        return law
+    if not 0 < scale < math.inf:
+        raise InputError(f"the confining Gaussian needs a scale that is positive and finite, got {scale}")
+    return IsotropicGaussian(size, scale)
+
+
+def _seen(inner: Network, law: AbstractTractable, size: int, inputs: Inputs | None) -> Seeing:
+    return Seeing(inner, Inputs.of_law(law, size) if inputs is None else inputs)

@@ -28,6 +28,7 @@ from quasistatic._numerics import ess_fraction
 from quasistatic._results import Estimate
 from quasistatic._types import Key
 from quasistatic.energies.base import AbstractEnergy, AbstractTractable
+from quasistatic.energies.neural import Neural
 from quasistatic.energies.pairwise import Pairwise
 from quasistatic.energies.potential import Potential
 from quasistatic.energies.rbm import RBM
@@ -296,6 +297,8 @@ def log_partition_bracket(
 
 
 def _base(energy: AbstractEnergy, data: Any, beta: float) -> AbstractTractable:
+    if isinstance(energy, Neural):
+        return energy.base()
     if data is None:
         raise InputError("annealing needs a base: give training data (for a base at their means) or base=energy.base()")
     if isinstance(energy, RBM):

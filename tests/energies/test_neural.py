@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from quasistatic.energies import IsotropicGaussian, Potential, convnet, mlp
-from quasistatic.energies.neural import Conv
+from quasistatic.energies.gaussian import Gaussian
+from quasistatic.energies.networks import ACTIVATIONS, Conv, gain_of, network
+from quasistatic.energies.neural import Inputs
 from quasistatic.errors import InputError
 from quasistatic.kernels import Langevin
 from quasistatic.thermo import open_at_law
@@ -16,9 +18,9 @@ from tests.laws.battery import quick_jit
 
 def perturbed(energy, key, scale=0.3):
     """The same energy with a last layer that is not zero."""
-    layer = energy.network.layers[-1]
+    layer = energy.network.network.layers[-1]
     weight = scale * jax.random.normal(key, layer.weight.shape)
-    return eqx.tree_at(lambda e: e.network.layers[-1].weight, energy, weight)
+    return eqx.tree_at(lambda e: e.network.network.layers[-1].weight, energy, weight)
 
 
 def n_parameters(energy):
@@ -26,8 +28,8 @@ def n_parameters(energy):
 
 
 def test_published_sizes(key):
-    assert n_parameters(convnet(key)) == 76_993
-    assert n_parameters(convnet(key, (32, 32, 3), "cifar")) == 2_763_393
+    assert n_parameters(convnet(key).network.network) == 76_993
+    assert n_parameters(convnet(key, (32, 32, 3), "cifar").network.network) == 2_763_393
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.7])
@@ -43,6 +45,54 @@ def test_starts_as_its_gaussian(kind, beta, key):
     x = np.asarray(ensemble.x)
     variance = x.var()
     assert abs(variance * beta / 1.7**2 - 1) < 5 * np.sqrt(2 / x.size)
+
+
+def test_a_confining_law_of_the_data_is_kept_but_not_trained(key):
+    """Any law with known Z confines; no gradient reaches its parameters, all of them reach the network's."""
+    covariance = jnp.asarray([[2.0, 0.6], [0.6, 0.5]])
+    law = Gaussian.from_covariance(jnp.asarray([0.3, -1.0]), covariance)
+    model = mlp(key, 2, (8,), law=law)
+    beta = 0.7
+    ensemble = open_at_law(key, Langevin(), Potential(model, beta), model.base(), n_walkers=8)
+    exact = np.log(2 * np.pi / beta) + 0.5 * np.linalg.slogdet(covariance)[1]
+    np.testing.assert_allclose(ensemble.log_partition_groups(), exact, rtol=1e-12)
+    gradient = eqx.filter_grad(lambda energy: jnp.sum(jax.vmap(energy)(ensemble.x)))(perturbed(model, key))
+    assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient.confinement))
+    assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(gradient.network.inputs))
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient.network.network))
+
+
+def test_inputs_are_standardised_or_denoised(key):
+    """`M (x - m)`: unit variance on average; or the regression of the clean sample on the noisy one, `C (C + s^2)^-1`."""
+    clean = np.array([[2.0, 0.6], [0.6, 0.3]])
+    noise = 0.4
+    covariance = clean + noise**2 * np.eye(2)
+    law = Gaussian.from_covariance(jnp.asarray([0.3, -1.0]), jnp.asarray(covariance))
+    plain = Inputs.of_law(law, 2)
+    np.testing.assert_allclose(plain.matrix**2 * np.trace(covariance) / 2, 1.0, rtol=1e-12)
+    regression = clean @ np.linalg.inv(covariance)
+    found = Inputs.denoised(law, noise, gain=1.0)
+    np.testing.assert_allclose(found.matrix, regression / np.sqrt(np.trace(covariance) / 2), atol=1e-12)
+    x = jax.random.normal(key, (2,))
+    np.testing.assert_allclose(found(x), found.matrix @ (x - law.mean), atol=1e-12)
+    np.testing.assert_allclose(Inputs.of_law(IsotropicGaussian(2, 1.7), 2)(x), x / 1.7, rtol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["silu", "tanh", "softplus", "leaky_relu"])
+def test_features_keep_their_variance(activation, key):
+    """Second moment 1 behind unit inputs, however deep: a dense network, averaged over inputs and weights."""
+    inner = network(key, 400, (), (400, 400, 400), None, activation)
+    x, moments = jax.random.normal(key, (200, 400)), []
+    for layer in inner.layers[:-1]:
+        z = layer(x)
+        moments.append(float(jnp.mean(z**2)))
+        x = ACTIVATIONS[activation](z)
+    # the first layer meets inputs of unit variance without an activation before it: its gain comes on top
+    assert abs(moments[0] / gain_of(activation) - 1) < 0.1
+    if activation == "leaky_relu":  # scale free: the factor is handed on
+        np.testing.assert_allclose(moments, moments[0], rtol=0.3)
+        assert gain_of(activation) == pytest.approx(2 / (1 + 0.2**2), rel=1e-6)
+    assert 0.2 < moments[-1] < 6
 
 
 @pytest.mark.parametrize(
@@ -84,7 +134,7 @@ def test_a_sample_does_not_depend_on_its_batch(key):
 def test_blocks_of_walkers_change_nothing(key):
     """130 walkers in blocks of 64 (two blocks and a rest) are the walkers moved at once."""
     blocked = perturbed(convnet(key, (14, 14, 1)), key)
-    whole = eqx.tree_at(lambda e: e.network, type(blocked)(blocked.network, 196, blocked.scale, 0), blocked.network)
+    whole = type(blocked)(blocked.network, blocked.confinement, 196)
     assert blocked.block_size == 64 and whole.block_size == 0
 
     @quick_jit
@@ -111,14 +161,14 @@ def test_isotropic_gaussian(beta, key):
     "make, message",
     [
         (lambda key: mlp(key, 4, (0,)), "at least one unit"),
-        (lambda key: mlp(key, 4, scale=0.0), "scale > 0"),
+        (lambda key: mlp(key, 4, scale=0.0), "positive and finite"),
         (lambda key: mlp(key, 4, activation="step"), "unknown activation"),
         (lambda key: convnet(key, architecture="vgg"), "unknown architecture"),
         (lambda key: convnet(key, (28, 28, 3)), "channels"),
         (lambda key: convnet(key, (3, 3, 3), "cifar"), "too small"),
         (lambda key: mlp(key, 4).validate(np.zeros((2, 5))), "4 coordinates"),
         (lambda key: mlp(key, 4).validate(np.full((2, 4), np.nan)), "NaN"),
-        (lambda key: mlp(key, 4, scale=float("inf")).base(), "no law"),
+        (lambda key: convnet(key, scale=float("inf")), "positive and finite"),
     ],
 )
 def test_refused(make, message, key):
