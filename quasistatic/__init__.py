@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quasistatic.energies import Gaussian as Gaussian
     from quasistatic.energies import GaussianMixture as GaussianMixture
     from quasistatic.energies import IndependentUnits as IndependentUnits
+    from quasistatic.energies import Inputs as Inputs
     from quasistatic.energies import Interpolated as Interpolated
     from quasistatic.energies import IsotropicGaussian as IsotropicGaussian
     from quasistatic.energies import Neural as Neural
@@ -69,7 +70,7 @@ _HOME = {
     "cli.load": ("load",),
     "energies": (
         "AbstractEnergy AbstractTractable Binary Gaussian GaussianMixture IndependentUnits Interpolated "
-        "IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy convnet mlp"
+        "Inputs IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy convnet mlp"
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
     "kernels": ("AbstractKernel", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),

@@ -8,6 +8,7 @@ from quasistatic.energies.gaussian import Gaussian as Gaussian
 from quasistatic.energies.gaussian import GaussianMixture as GaussianMixture
 from quasistatic.energies.gaussian import IndependentUnits as IndependentUnits
 from quasistatic.energies.gaussian import UniformBox as UniformBox
+from quasistatic.energies.neural import Inputs as Inputs
 from quasistatic.energies.neural import IsotropicGaussian as IsotropicGaussian
 from quasistatic.energies.neural import Neural as Neural
 from quasistatic.energies.neural import convnet as convnet

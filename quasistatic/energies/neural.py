@@ -3,8 +3,8 @@
     E(x) = E_0(x) + f(x),      f(x) = 0 at initialisation,
 
 so that the initial model *is* the confining law `E_0`, a Gaussian: its walkers are exact samples, its `log Z` is known,
-and the books open without any work. Networks are deterministic functions of one flat sample (no dropout, no batch statistics: a weight
-is meaningless where the energy of a walker depends on its neighbours).
+and the books open without any work. Networks are deterministic functions of one flat sample (no dropout, no batch
+statistics: a weight is meaningless where the energy of a walker depends on its neighbours).
 
 Reference:
     Carbone, Hua, Coste and Vanden-Eijnden, NeurIPS 2023 (arXiv 2305.19414): the image networks are those of its

@@ -79,6 +79,12 @@ ENTRIES = (
         "Carbone, Hua, Coste, Vanden-Eijnden 2023, arXiv:2305.19414",
         "jarzynski_mixture",
     ),
+    Entry(
+        "jarzynski-mnist",
+        "masses of three digits in a ConvNet: weights, PCD and CD",
+        "Carbone, Hua, Coste, Vanden-Eijnden 2023, arXiv:2305.19414",
+        "jarzynski_mnist",
+    ),
     Entry("minimal-dissipation", "minimal-dissipation learning", "Hnybida, Verret 2025, arXiv:2510.03137"),
     Entry("temperature", "endogenous temperature", "Süleymanoğlu 2026, arXiv:2603.02525"),
     Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),

@@ -63,7 +63,7 @@ def test_a_confining_law_of_the_data_is_kept_but_not_trained(key):
 
 
 def test_inputs_are_standardised_or_denoised(key):
-    """`M (x - m)`: unit variance on average; or the regression of the clean sample on the noisy one, `C (C + s^2)^-1`."""
+    """`M (x - m)`: unit variance on average, or the regression of clean samples on noisy ones, `C (C + s^2)^-1`."""
     clean = np.array([[2.0, 0.6], [0.6, 0.3]])
     noise = 0.4
     covariance = clean + noise**2 * np.eye(2)
