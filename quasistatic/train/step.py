@@ -21,7 +21,9 @@ from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
 from quasistatic.regulators import Reading
-from quasistatic.thermo.process import advance, switch
+from quasistatic.thermo.controls import Controls
+from quasistatic.thermo.ensemble import Ensemble
+from quasistatic.thermo.process import advance, advance_some, switch
 from quasistatic.train.state import TrainState
 from quasistatic.train.trainer import Trainer
 
@@ -38,7 +40,7 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     controls, ensemble, regulator_states, ledger = _regulate(trainer, key, state, batch)
     potential = Potential(state.model, controls.beta)
 
-    moved, _, info = advance(named(key, "relax"), trainer.kernel, potential, ensemble, controls)
+    moved, info = _moved(trainer, named(key, "relax"), potential, ensemble, controls)
     ledger = ledger.close(ensemble, moved, info)
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
@@ -86,6 +88,13 @@ def _regulate(trainer: Trainer, key: Key, state: TrainState, batch: Array) -> tu
         ledger = ledger.resampled(jnp.sum(ensemble.log_z.value != cleared.log_z.value))
         states.append(own)
     return controls, ensemble, tuple(states), ledger
+
+
+def _moved(trainer: Trainer, key: Key, potential: Potential, ensemble: Ensemble, controls: Controls) -> tuple:
+    if trainer.n_moved:
+        return advance_some(key, trainer.kernel, potential, ensemble, controls, n_moved=trainer.n_moved)
+    moved, _, info = advance(key, trainer.kernel, potential, ensemble, controls)
+    return moved, info
 
 
 def _audit(trainer: Trainer, key: Key, state: TrainState, potential: Potential, controls: Any) -> tuple:

@@ -37,6 +37,8 @@ class Trainer(eqx.Module):
         regulators: applied in order before each update.
         controls: initial controls.
         n_walkers: walkers of the driver.
+        n_moved: walkers of the driver that are moved per update, a fresh random subset each time; the others only
+            switch to the new model. 0 moves all. Gradient and books use all walkers in any case.
         n_groups: groups of the driver (weights and resampling act inside a group).
         batch_size: data rows per update, 0 for all.
         auditor_groups: independent groups of the auditor; at least 16 for a standard error, 0 for no auditor.
@@ -57,6 +59,7 @@ class Trainer(eqx.Module):
     regulators: tuple[AbstractRegulator, ...] = ()
     controls: Controls = eqx.field(default_factory=Controls.of)
     n_walkers: int = eqx.field(static=True, default=512)
+    n_moved: int = eqx.field(static=True, default=0)
     n_groups: int = eqx.field(static=True, default=1)
     batch_size: int = eqx.field(static=True, default=0)
     auditor_groups: int = eqx.field(static=True, default=16)
@@ -73,9 +76,13 @@ class Trainer(eqx.Module):
         for name in ("n_walkers", "n_groups", "frozen_after"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("batch_size", "auditor_groups", "auditor_walkers", "n_bridge"):
+        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.n_moved > self.n_walkers:
+            raise InputError(f"n_moved = {self.n_moved} exceeds the {self.n_walkers} walkers; lower it, or 0 for all")
+        if self.n_moved and any(regulator.may_restart for regulator in self.regulators):
+            raise InputError("walkers that are restarted must all be moved afterwards; set n_moved = 0")
         if self.anchors is not None and self.has_auditor:
             raise InputError("give either an auditor of every update or anchors; set auditor_groups = 0 for anchors")
         if not 0 <= self.ema < 1:
