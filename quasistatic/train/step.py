@@ -6,6 +6,7 @@ present one. A chunk ends by *settling* (a switch without relaxation), so that e
 ensemble belongs to the parameters stored beside it.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -44,16 +45,28 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     ledger = ledger.close(ensemble, moved, info)
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
-    gradient, _, rule_state = trainer.rule.gradient(
+    rule: Any = trainer.rule
+    rule = dataclasses.replace(rule, has_noise=True) if trainer.has_feedback else rule
+    gradient, aux, rule_state = rule.gradient(
         named(key, "rule"), potential, trainer.kernel, batch, moved, controls, state.rule_state
     )
     trained, fixed = eqx.partition(state.model, eqx.is_inexact_array)
     descent: Any = gradient
     updates, opt_state = trainer.optimiser.update(descent, state.opt_state, trained)
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
+    scale = jnp.asarray(controls.lr_scale)
     if trainer.keep_ess is not None:
         gentle = trainer.keep_ess.scale(potential, updates, moved)
         updates = jax.tree.map(lambda leaf: (gentle * leaf).astype(leaf.dtype), updates)
+        scale = scale * gentle
+    feedback = state.feedback
+    if feedback is not None:
+        response = aux["response"]
+        if feedback.parameters is not None:
+            bent = rule.curvature(potential, batch, moved, feedback.parameters)
+            response = jax.tree.map(jnp.add, response, bent)
+        at = (gradient, state.opt_state, trained)
+        feedback = feedback.book(aux["noise"], response, trainer.optimiser.update, at, scale=scale, step=state.step)
     model: Any = eqx.combine(optax.apply_updates(trained, updates), fixed)
 
     return TrainState(
@@ -67,6 +80,7 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         controls=controls,
         ledger=ledger,
         auditor_ledger=auditor_ledger,
+        feedback=feedback,
         key=state.key,
         step=state.step + 1,
         gradient_norm=optax.tree.norm(gradient).astype(moved.u.dtype),
