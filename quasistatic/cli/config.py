@@ -85,6 +85,8 @@ class TrainingSection(_Section):
     """The learning rule and the driving walkers. `resample_*` act on the method `jarzynski`.
 
     `n_moved` walkers, chosen at random, are moved per update (0: all); the others only meet the new parameters.
+    `feedback` estimates the bias of the walkers' own log Z under `jarzynski`: `update` is cheap, `path` goes to the
+    full leading order.
     """
 
     method: Literal["pcd", "cd", "short-run", "jarzynski"] = "pcd"
@@ -96,6 +98,7 @@ class TrainingSection(_Section):
     positive: Literal["exact", "sampled"] = "exact"
     l1: Annotated[float, Field(ge=0)] = 0.0
     l2: Annotated[float, Field(ge=0)] = 0.0
+    feedback: Literal["off", "update", "path"] = "update"
 
 
 class OptimiserSection(_Section):

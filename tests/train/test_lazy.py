@@ -1,6 +1,5 @@
 """Only some walkers are moved per update: books, `log Z` and learning stay exact, whichever walkers chance picks."""
 
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
