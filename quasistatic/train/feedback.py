@@ -1,8 +1,8 @@
 """How much the driver flatters itself: the bias that feedback puts into its own `log Z`, estimated while training.
 
-An update `dtheta` is made from the driver's gradient and its work is measured on the same walkers. With `g` the model
-phase `sum_i w_i du(X_i)/dtheta` and `e` its noise, the driver's `log Z` changes by `-g . dtheta`; the noise of `g` is in
-both factors, and to leading order in one over the number of walkers each update adds
+An update `dtheta` is made from the driver's gradient and its work is measured on the same walkers. With `g` the
+model phase `sum_i w_i du(X_i)/dtheta` and `e` its noise, the driver's `log Z` changes by `-g . dtheta`; the noise of
+`g` is in both factors, and to leading order in one over the number of walkers each update adds
 
     bias = -E[e . D(e)] ,        D(e): change of this update that the noise up to now has caused.
 
@@ -16,10 +16,11 @@ orders:
     path    also noise -> parameters -> later gradients -> later updates, through the curvature of the loss. Exact to
             leading order; one further pass over walkers and batch.
 
-The two differ by about the change of the parameters, in units of their curvature, while the walkers forget (rate times
-curvature times memory time), which is small where training is slow. Both are exact in the optimiser where it is linear in the
-gradient (gradient descent, with momentum or a schedule) and of leading order where it is not (Adam, clipping). Factors
-on the update (learning-rate control, `KeepESS`) are taken as given.
+The two differ by about what the parameters move, in units of their curvature, while the walkers forget (rate times
+curvature times memory), which is small where training is slow. Both are exact in the optimiser where it is linear in
+the gradient (gradient descent, with momentum or a schedule) and of leading order where it is not (Adam, clipping).
+Factors on the update (learning-rate control, `KeepESS`) are taken as given. Unadjusted fused moves measure work at both
+of their ends, and see `1 / (1 + (h k)^2)` of the noise at curvature `k`: the estimate leaves that factor out.
 
 Halves must be independent: they are for an even number of driver groups. In one group resampling puts copies of a
 walker into both halves, and the estimate is too small until the copies have parted.
@@ -118,7 +119,7 @@ class Feedback(eqx.Module):
         tangents = (_like(response, gradient), self.optimiser, shift)
         caused, memory = jax.jvp(optimise, (gradient, moving, trained), tangents)[1]
         caused = jax.tree.map(lambda leaf: (scale * leaf).astype(leaf.dtype), caused)
-        change = -optax.tree.vdot(noise, caused).astype(self.block.dtype)
+        change = -jnp.asarray(optax.tree.vdot(noise, caused), self.block.dtype)
         block = self.block + change
         is_last = step % BLOCK == BLOCK - 1
         has_previous = self.n_blocks > 0

@@ -15,10 +15,9 @@ import pytest
 
 import quasistatic as qs
 from quasistatic.energies import AbstractTractable
-from quasistatic.errors import InputError
 from quasistatic.evaluate.exact import log_partition_exact
 from quasistatic.train import run_chunk
-from quasistatic.train.feedback import BLOCK, Feedback
+from quasistatic.train.feedback import BLOCK
 
 D, STEP, N_UPDATES, N_SEEDS = 20, 0.1, 2000, 8
 # the fused move measures work at both of its ends: at unit curvature the part of the noise that it sees of an update

@@ -1,4 +1,4 @@
-"""Parts of the feedback estimate: the noise of the halves, the derivative of any optimiser, the curvature of the loss."""
+"""Parts of the feedback estimate: noise of the halves, derivative of any optimiser, curvature of the loss."""
 
 import dataclasses
 
