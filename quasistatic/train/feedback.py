@@ -118,7 +118,7 @@ class Feedback(eqx.Module):
         shift = jax.tree.map(jnp.zeros_like, trained) if self.parameters is None else self.parameters
         tangents = (_like(response, gradient), self.optimiser, shift)
         caused, memory = jax.jvp(optimise, (gradient, moving, trained), tangents)[1]
-        caused = jax.tree.map(lambda leaf: (scale * leaf).astype(leaf.dtype), caused)
+        caused = jax.tree.map(lambda c, r: _where_reached(scale * c, r).astype(c.dtype), caused, response)
         change = -jnp.asarray(optax.tree.vdot(noise, caused), self.block.dtype)
         block = self.block + change
         is_last = step % BLOCK == BLOCK - 1
@@ -133,6 +133,15 @@ class Feedback(eqx.Module):
             optimiser=_like(memory, self.optimiser),
             parameters=None if self.parameters is None else jax.tree.map(jnp.add, self.parameters, caused),
         )
+
+
+def _where_reached(caused: Array, response: Array) -> Array:
+    """Zero where no noise arrives and the optimiser has no derivative.
+
+    A parameter without any gradient so far (the bias of a pixel that is always off) sits at the kink of Adam's square
+    root, whose derivative times no noise would be NaN.
+    """
+    return jnp.where((response == 0) & jnp.isnan(caused), 0.0, caused)
 
 
 def _like(tree: Any, model: Any) -> Any:

@@ -81,6 +81,21 @@ def test_plain_descent_is_minus_rate_times_square(key):
     np.testing.assert_allclose(float(feedback.bias.value), -0.5 * 0.3 * float(jnp.sum(e[0] ** 2)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", LINEAR | CURVED)
+def test_parameters_without_gradient_do_not_spoil_it(name):
+    """Entries that have never seen a gradient, where Adam has no derivative, count nothing."""
+    optimiser, start = (LINEAR | CURVED)[name], jnp.ones(3)
+    state, parameters = optimiser.init(start), start
+    feedback = Feedback.open(start, state, order="path", dtype=jnp.dtype(float))
+    for k, (g, e) in enumerate(zip(gradients(0), gradients(1), strict=True)):
+        gradient, noise = (part[0].at[1].set(0.0) for part in (g, e))
+        at = (gradient, state, parameters)
+        feedback = feedback.book(noise, -noise, optimiser.update, at, scale=1.0, step=k)
+        updates, state = optimiser.update(*at)
+        parameters = optax.apply_updates(parameters, updates)
+    assert np.isfinite(float(feedback.bias.value)) and float(feedback.bias.value) < 0
+
+
 def test_standard_error_from_successive_blocks():
     """Independent increments around a drift: calibrated, and the drift is no error."""
     rng = np.random.default_rng(0)
