@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from quasistatic.kernels import HMC as HMC
     from quasistatic.kernels import MALA as MALA
     from quasistatic.kernels import AbstractKernel as AbstractKernel
+    from quasistatic.kernels import AuxiliaryGibbs as AuxiliaryGibbs
     from quasistatic.kernels import BlockGibbs as BlockGibbs
     from quasistatic.kernels import Gibbs as Gibbs
     from quasistatic.kernels import Langevin as Langevin
@@ -73,7 +74,7 @@ _HOME = {
         "Inputs IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy convnet mlp"
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
-    "kernels": ("AbstractKernel", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
+    "kernels": ("AbstractKernel", "AuxiliaryGibbs", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
     "regulators": ("AbstractRegulator", "KeepESS", "Resample", "Restart", "Scheduled", "Sweeps"),
     "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),

@@ -215,6 +215,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         regulators,
         Controls.of(beta=config.model.beta, n_sweeps=config.kernel.n_sweeps, step_size=config.kernel.step_size),
         n_walkers=training.n_walkers,
+        n_moved=training.n_moved,
         batch_size=config.data.batch_size,
         auditor_groups=auditor.n_groups if has_auditor and not is_anchored else 0,
         auditor_walkers=auditor.n_walkers if has_auditor and not is_anchored else 0,
@@ -224,6 +225,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         ema=config.optimiser.ema,
         law=law,
         n_bridge=config.model.n_bridge if config.model.kind == "custom" else 0,
+        feedback=training.feedback,
     )
 
 

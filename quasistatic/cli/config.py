@@ -100,16 +100,23 @@ class KernelSection(_Section):
 
 
 class TrainingSection(_Section):
-    """The learning rule and the driving walkers. `resample_*` act on the method `jarzynski`."""
+    """The learning rule and the driving walkers. `resample_*` act on the method `jarzynski`.
+
+    `n_moved` walkers, chosen at random, are moved per update (0: all); the others only meet the new parameters.
+    `feedback` estimates the bias of the walkers' own log Z under `jarzynski`: `update` is cheap, `path` goes to the
+    full leading order.
+    """
 
     method: Literal["pcd", "cd", "short-run", "jarzynski"] = "pcd"
     n_walkers: Annotated[int, Field(ge=2, le=10**8)] = 512
+    n_moved: Count = 0
     resample_below: Fraction = 0.5
     resample_method: Literal["systematic", "stratified", "residual", "multinomial"] = "systematic"
     centred: bool = False
     positive: Literal["exact", "sampled"] = "exact"
     l1: Annotated[float, Field(ge=0)] = 0.0
     l2: Annotated[float, Field(ge=0)] = 0.0
+    feedback: Literal["off", "update", "path"] = "update"
 
 
 class OptimiserSection(_Section):
@@ -245,6 +252,16 @@ def _check_together(config: Config) -> None:
     if data.source in ("digits", "ising", "mixture") and data.path is not None:
         raise InputError(
             f"data.path is not used by data.source = {data.source!r}; set data.source = 'file' or drop the path"
+        )
+    if training.n_moved > training.n_walkers:
+        raise InputError(
+            f"training.n_moved = {training.n_moved} exceeds training.n_walkers = {training.n_walkers}; lower it "
+            "(0 = all of them)"
+        )
+    if training.n_moved and training.method in ("cd", "short-run"):
+        raise InputError(
+            f"training.method = {training.method!r} restarts its walkers, which must all be moved afterwards; "
+            "set training.n_moved = 0"
         )
     if training.centred and model.kind != "rbm":
         raise InputError(f"training.centred needs model.kind = 'rbm', not {model.kind!r}; set it to false")

@@ -27,6 +27,10 @@ def print_result(run: Run) -> None:
             rows.append(("exact", f"{exact[name]:.4f}", "nats, exact"))
         if driver.get(name) is not None and name == "ll_heldout":
             rows.append(("driver's own", f"{driver[name]:.4f}", "nats, optimistic: feedback"))
+    bias = driver.get("feedback_bias") or {}
+    if bias.get("value") is not None:
+        value = with_error(bias["value"], bias.get("stderr"))
+        rows.append(("feedback bias", value, "nats, estimated, of the driver's log Z"))
     _print_columns(rows)
     for line in _recovery(run):
         print(line)

@@ -1,5 +1,6 @@
 """Markov kernels that report heat."""
 
+from quasistatic.kernels.auxiliary import AuxiliaryGibbs as AuxiliaryGibbs
 from quasistatic.kernels.base import AbstractKernel as AbstractKernel
 from quasistatic.kernels.base import KernelState as KernelState
 from quasistatic.kernels.gibbs import BlockGibbs as BlockGibbs

@@ -93,6 +93,8 @@ def panels(run: Run) -> list[Panel]:
         _motion(table),
         _gradient(table),
     ]
+    if _column(table, "feedback_bias") is not None:
+        found.insert(3, _feedback(table, wide))
     if _column(table, "score") is not None:
         found.append(_score(table))
     beta = _column(table, "beta")
@@ -228,6 +230,27 @@ def _live_error(table: Table, wide: float, no_live: str) -> Panel:
     if not curves:
         return Panel("live_error", title, y_label, note, missing=(f"Not shown: {no_live}",))
     return Panel("live_error", title, y_label, note, tuple(curves), zero=True)
+
+
+def _feedback(table: Table, wide: float) -> Panel:
+    """The estimated bias of the driver's log Z beside what auditor and enumeration measure of it."""
+    nothing = np.full_like(table["step"], np.nan, dtype=float)
+    error = table.get("feedback_bias_stderr", nothing)
+    half = None if not _finite(error).any() else 1.96 * error
+    curves = [Curve("estimated", table["step"], table["feedback_bias"], "driver", "dashed", half)]
+    driver = table.get("log_z_driver", nothing)
+    live, exact = driver - table.get("log_z", nothing), driver - table.get("log_z_exact", nothing)
+    if (at := _finite(live)).any():
+        band = wide * table.get("log_z_stderr", nothing)[at]
+        curves.append(Curve("driver - live (auditor)", table["step"][at], live[at], "auditor", half_width=band))
+    if (at := _finite(exact)).any():
+        curves.append(Curve("driver - exact", table["step"][at], exact[at], "exact", "points", symbol="diamond"))
+    note = (
+        "How far the driver's own log Z is off because its walkers steer the parameters: estimated from the difference "
+        "of two halves of them, and measured where another log Z is known. Bands are 95 % intervals."
+    )
+    title = "What feedback does to the driver's log Z"
+    return Panel("feedback", title, "bias of log Z [nats]", note, tuple(curves), zero=True)
 
 
 def _ess(table: Table, no_live: str) -> Panel:

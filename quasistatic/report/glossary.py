@@ -22,6 +22,10 @@ TERMS = {
         "The walkers whose statistics drive the parameters. Their own log Z is biased low by that "
         "feedback, so their log-likelihood looks better than it is."
     ),
+    "feedback bias": (
+        "How far the driver's own log Z is off because its walkers steer the parameters and weigh the same step. "
+        "Estimated from the difference of two halves of them; the auditor's number does not need it."
+    ),
     "auditor": (
         "Independent walkers that are moved and weighed along the same path but never used for any "
         "decision. Their Z is unbiased; their log Z is low by about half the squared standard error."

@@ -246,6 +246,11 @@ def _driver_card(summary: Summary, reference: Number | None) -> str:
         off = driver.estimate.value - reference.estimate.value
         word = "exact" if reference.source == "exact" else "live"
         note = f"{markup.number(off)} nats off the {word} number. {note}"
+    bias = summary.find("feedback_bias", "driver")
+    if bias is not None and bias.estimate.value is not None:
+        decimals = markup.decimals_of(bias.estimate.stderr)
+        error = f" \u00b1 {markup.number(bias.estimate.stderr, decimals)}" if bias.estimate.stderr else ""
+        note += f" Estimated bias of its log Z: {markup.number(bias.estimate.value, decimals)}{error} nats."
     value = markup.number(driver.estimate.value)
     return markup.card(name, f'<p class="value">{value} <span class="error">nats</span></p>', note)
 

@@ -18,6 +18,7 @@ QUANTITIES = {
     "ll_train": "training log-likelihood",
     "ll_test": "test log-likelihood",
     "log_z": "log Z",
+    "feedback_bias": "bias of the driver's log Z, estimated",
 }
 _SOURCES = {
     "": "live (auditor)",
@@ -154,6 +155,9 @@ def _numbers_of_row(row: dict[str, float], dof: int | None) -> tuple[Number, ...
     for quantity, source, column in (*columns, ("log_z", "exact", "log_z_exact")):
         if _real(row.get(column)) is not None:
             found.append(_number(quantity, source, "raw", row[column], None))
+    if (bias := _real(row.get("feedback_bias"))) is not None:
+        content = {"value": bias, "stderr": row.get("feedback_bias_stderr"), "method": "halves of the driver"}
+        found.append(_number("feedback_bias", "driver", "raw", content, None))
     return tuple(found)
 
 

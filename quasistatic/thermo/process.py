@@ -3,6 +3,7 @@
 * `switch`: the model changes, walkers stay: `du = work`.
 * `relax`: walkers move under a fixed model: `du = heat + shadow_work`.
 * `advance`: both, in the order the kernel wants (the fused Langevin move books work and shadow work as one number).
+* `advance_some`: all walkers switch, some also move.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from quasistatic._random import split
 from quasistatic._types import Key, Scalar
 from quasistatic.energies.potential import Potential
+from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel, Info, KernelState
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
@@ -87,6 +89,50 @@ def advance(
         work, shadow = shadow, jnp.zeros_like(shadow)
     account = ensemble.account.book(work=work, heat=heat, shadow_work=shadow)
     return ensemble.with_state(state, account), work, jax.tree.map(jnp.mean, info)
+
+
+def advance_some(
+    key: Key,
+    kernel: AbstractKernel,
+    after: Potential,
+    ensemble: Ensemble,
+    controls: Controls,
+    *,
+    n_moved: int,
+) -> tuple[Ensemble, Info]:
+    """One update in which a random subset of the walkers is moved and the others only switch to `after`.
+
+    The subset is drawn without looking at the walkers, so for each of them the kernel of this update is a mixture of
+    the move and of standing still, and every identity of the weights holds as it does for `advance`. All walkers end
+    under `after`: sums over the whole ensemble need no refresh.
+
+    Args:
+        key: random key of this step.
+        kernel: Markov kernel.
+        after: potential of the new model.
+        ensemble: walkers.
+        controls: sweeps and step size.
+        n_moved: number of walkers that move, from 1 to all.
+
+    Returns:
+        The ensemble; the kernel's info averaged over the walkers that moved.
+
+    Raises:
+        InputError: `n_moved` is not between 1 and the number of walkers.
+
+    Reference:
+        Carbone et al. 2023 (arXiv 2305.19414), whose image experiments move a part of their walkers per update.
+    """
+    if not 1 <= n_moved <= ensemble.n_walkers:
+        raise InputError(f"n_moved must lie between 1 and the {ensemble.n_walkers} walkers, got {n_moved}")
+    key_choice, key_move = split(key, 2)
+    chosen = jax.random.permutation(key_choice, ensemble.n_walkers)[:n_moved]
+    switched, _ = switch(kernel, after, ensemble)
+    if kernel.moves_with_switch:
+        some, _, info = advance(key_move, kernel, after, ensemble.taken(chosen), controls)
+    else:
+        some, info = relax(key_move, kernel, after, switched.taken(chosen), controls)
+    return switched.put(chosen, some), info
 
 
 def _met(kernel: AbstractKernel, after: Potential, ensemble: Ensemble) -> KernelState:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from quasistatic._results import RESULTS
+from quasistatic._results import RESULTS, Estimate
 from quasistatic._types import Key
 from quasistatic.datasets import Dataset
 from quasistatic.energies.base import AbstractEnergy
@@ -314,7 +314,11 @@ def _summary(
         "final": {
             "parameters": "averaged" if is_averaged else "raw",
             **{name: value.as_json() for name, value in live.items()},
-            "driver": {"log_z": last["log_z_driver"], "ll_heldout": last["ll_heldout_driver"]},
+            "driver": {
+                "log_z": last["log_z_driver"],
+                "ll_heldout": last["ll_heldout_driver"],
+                "feedback_bias": _feedback_bias(last),
+            },
             "exact": exact,
             "ess_driver": last["ess_driver"],
             "ess_auditor": last["ess_auditor"],
@@ -326,6 +330,15 @@ def _summary(
     if folder is not None:
         checkpoint.write_text(folder / "result.json", json.dumps(summary, indent=1) + "\n")
     return summary
+
+
+def _feedback_bias(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Estimated bias of the driver's log Z, as result.json has estimates."""
+    if row["feedback_bias"] is None:
+        return None
+    return Estimate(
+        row["feedback_bias"], row["feedback_bias_stderr"], None, "unknown", "halves of the driver"
+    ).as_json()
 
 
 def _exact(model: AbstractEnergy, beta: float, dataset: Dataset) -> dict[str, float | None]:

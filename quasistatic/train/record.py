@@ -26,11 +26,12 @@ from quasistatic.train.state import TrainState
 
 COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work "
-    "flip_rate beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate n_sweeps score log_z_exact "
-    "anchor_step time_elapsed time_step"
+    "flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr gradient_norm n_resampled "
+    "accept_rate n_sweeps score log_z_exact anchor_step time_elapsed time_step"
 ).split()
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
-shadow work are run totals of the driver's unweighted means per update."""
+shadow work are run totals of the driver's unweighted means per update. `feedback_bias` estimates `log_z_driver` minus
+the true `log Z` (see `train.feedback`); it is empty for training without account weights."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -156,6 +157,7 @@ class Recorder:
             "beta": float(state.controls.beta),
             "log_z_driver": log_z_driver,
             "ll_heldout_driver": None if log_z_driver is None or potential is None else -potential - log_z_driver,
+            **_feedback(state, is_anchored),
             "gradient_norm": float(state.gradient_norm),
             "n_resampled": int(ledger.n_resampled),
             "accept_rate": float(ledger.rate("accept_rate")) if "accept_rate" in self._rates else None,
@@ -167,6 +169,15 @@ class Recorder:
         }
         row["score"] = self._score(state, row)
         return row
+
+
+def _feedback(state: TrainState, is_anchored: bool) -> dict[str, float | None]:
+    """Estimated bias of the driver's log Z and its standard error; None where there is none."""
+    feedback, names = state.feedback, ("feedback_bias", "feedback_bias_stderr")
+    if feedback is None or not is_anchored:
+        return dict.fromkeys(names)
+    values = (float(feedback.bias.value), float(feedback.stderr()))
+    return {name: value if np.isfinite(value) else None for name, value in zip(names, values, strict=True)}
 
 
 def _pooled_log_z(ensemble: Ensemble) -> Scalar:

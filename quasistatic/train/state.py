@@ -10,6 +10,7 @@ from quasistatic.energies.base import AbstractEnergy
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.ledger import Ledger
+from quasistatic.train.feedback import Feedback
 
 
 class TrainState(eqx.Module):
@@ -26,6 +27,7 @@ class TrainState(eqx.Module):
         controls: what regulators turn.
         ledger: run totals of the driver.
         auditor_ledger: run totals of the auditor, or None.
+        feedback: estimated bias of the driver's own log Z, or None.
         key: run key, as raw data; step keys are folded from it.
         step: updates done.
         gradient_norm: Euclidean norm of the last gradient.
@@ -42,6 +44,7 @@ class TrainState(eqx.Module):
     controls: Controls
     ledger: Ledger
     auditor_ledger: Ledger | None
+    feedback: Feedback | None
     key: UInt32[Array, "..."]
     step: IntScalarLike
     gradient_norm: Scalar

@@ -6,6 +6,7 @@ present one. A chunk ends by *settling* (a switch without relaxation), so that e
 ensemble belongs to the parameters stored beside it.
 """
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +22,9 @@ from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
 from quasistatic.regulators import Reading
-from quasistatic.thermo.process import advance, switch
+from quasistatic.thermo.controls import Controls
+from quasistatic.thermo.ensemble import Ensemble
+from quasistatic.thermo.process import advance, advance_some, switch
 from quasistatic.train.state import TrainState
 from quasistatic.train.trainer import Trainer
 
@@ -38,20 +41,32 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     controls, ensemble, regulator_states, ledger = _regulate(trainer, key, state, batch)
     potential = Potential(state.model, controls.beta)
 
-    moved, _, info = advance(named(key, "relax"), trainer.kernel, potential, ensemble, controls)
+    moved, info = _moved(trainer, named(key, "relax"), potential, ensemble, controls)
     ledger = ledger.close(ensemble, moved, info)
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
-    gradient, _, rule_state = trainer.rule.gradient(
+    rule: Any = trainer.rule
+    rule = dataclasses.replace(rule, has_noise=True) if trainer.has_feedback else rule
+    gradient, aux, rule_state = rule.gradient(
         named(key, "rule"), potential, trainer.kernel, batch, moved, controls, state.rule_state
     )
     trained, fixed = eqx.partition(state.model, eqx.is_inexact_array)
     descent: Any = gradient
     updates, opt_state = trainer.optimiser.update(descent, state.opt_state, trained)
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
+    scale = jnp.asarray(controls.lr_scale)
     if trainer.keep_ess is not None:
         gentle = trainer.keep_ess.scale(potential, updates, moved)
         updates = jax.tree.map(lambda leaf: (gentle * leaf).astype(leaf.dtype), updates)
+        scale = scale * gentle
+    feedback = state.feedback
+    if feedback is not None:
+        response = aux["response"]
+        if feedback.parameters is not None:
+            bent = rule.curvature(potential, batch, moved, feedback.parameters)
+            response = jax.tree.map(jnp.add, response, bent)
+        at = (gradient, state.opt_state, trained)
+        feedback = feedback.book(aux["noise"], response, trainer.optimiser.update, at, scale=scale, step=state.step)
     model: Any = eqx.combine(optax.apply_updates(trained, updates), fixed)
 
     return TrainState(
@@ -65,6 +80,7 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         controls=controls,
         ledger=ledger,
         auditor_ledger=auditor_ledger,
+        feedback=feedback,
         key=state.key,
         step=state.step + 1,
         gradient_norm=optax.tree.norm(gradient).astype(moved.u.dtype),
@@ -86,6 +102,13 @@ def _regulate(trainer: Trainer, key: Key, state: TrainState, batch: Array) -> tu
         ledger = ledger.resampled(jnp.sum(ensemble.log_z.value != cleared.log_z.value))
         states.append(own)
     return controls, ensemble, tuple(states), ledger
+
+
+def _moved(trainer: Trainer, key: Key, potential: Potential, ensemble: Ensemble, controls: Controls) -> tuple:
+    if trainer.n_moved:
+        return advance_some(key, trainer.kernel, potential, ensemble, controls, n_moved=trainer.n_moved)
+    moved, _, info = advance(key, trainer.kernel, potential, ensemble, controls)
+    return moved, info
 
 
 def _audit(trainer: Trainer, key: Key, state: TrainState, potential: Potential, controls: Any) -> tuple:

@@ -24,6 +24,7 @@ from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.ledger import Ledger
 from quasistatic.train.anchor import Anchors
+from quasistatic.train.feedback import ORDERS, Feedback
 from quasistatic.train.state import TrainState
 
 
@@ -37,6 +38,8 @@ class Trainer(eqx.Module):
         regulators: applied in order before each update.
         controls: initial controls.
         n_walkers: walkers of the driver.
+        n_moved: walkers of the driver that are moved per update, a fresh random subset each time; the others only
+            switch to the new model. 0 moves all. Gradient and books use all walkers in any case.
         n_groups: groups of the driver (weights and resampling act inside a group).
         batch_size: data rows per update, 0 for all.
         auditor_groups: independent groups of the auditor; at least 16 for a standard error, 0 for no auditor.
@@ -48,6 +51,9 @@ class Trainer(eqx.Module):
         law: law with known Z from which walkers start; default: the model itself when tractable, else `model.base()`.
         n_bridge: annealing steps from that law to the initial model.
         keep_ess: shortens updates that would cost the driver too much of its effective sample size; None for none.
+        feedback: estimate of the bias of the driver's own `log Z` (see `train.feedback`): `"update"` at next to no
+            cost, `"path"` to the full leading order for a further pass over the walkers, or `"off"`. Only rules with
+            account weights have one.
         frozen_after: updates without a single flip after which the run is declared frozen.
     """
 
@@ -57,6 +63,7 @@ class Trainer(eqx.Module):
     regulators: tuple[AbstractRegulator, ...] = ()
     controls: Controls = eqx.field(default_factory=Controls.of)
     n_walkers: int = eqx.field(static=True, default=512)
+    n_moved: int = eqx.field(static=True, default=0)
     n_groups: int = eqx.field(static=True, default=1)
     batch_size: int = eqx.field(static=True, default=0)
     auditor_groups: int = eqx.field(static=True, default=16)
@@ -67,17 +74,24 @@ class Trainer(eqx.Module):
     law: AbstractTractable | None = None
     n_bridge: int = eqx.field(static=True, default=0)
     keep_ess: KeepESS | None = None
+    feedback: str = eqx.field(static=True, default="update")
     frozen_after: int = eqx.field(static=True, default=200)
 
     def __check_init__(self):
         for name in ("n_walkers", "n_groups", "frozen_after"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("batch_size", "auditor_groups", "auditor_walkers", "n_bridge"):
+        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.n_moved > self.n_walkers:
+            raise InputError(f"n_moved = {self.n_moved} exceeds the {self.n_walkers} walkers; lower it, or 0 for all")
+        if self.n_moved and any(regulator.may_restart for regulator in self.regulators):
+            raise InputError("walkers that are restarted must all be moved afterwards; set n_moved = 0")
         if self.anchors is not None and self.has_auditor:
             raise InputError("give either an auditor of every update or anchors; set auditor_groups = 0 for anchors")
+        if self.feedback not in ORDERS:
+            raise InputError(f"feedback must be one of {ORDERS}, got {self.feedback!r}")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is a decay in [0, 1), got {self.ema}")
 
@@ -89,6 +103,12 @@ class Trainer(eqx.Module):
     def is_weighted(self) -> bool:
         """Whether the gradient uses the driver's weights."""
         return isinstance(self.rule, MaximumLikelihood) and self.rule.weighted
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether the bias of the driver's `log Z` is estimated: its books are never reopened and make the gradient."""
+        is_reopened = any(isinstance(regulator, Restart) for regulator in self.regulators)
+        return self.feedback != "off" and self.is_weighted and not is_reopened and self.n_walkers > 1
 
     def starting_law(self, model: AbstractEnergy) -> AbstractTractable:
         """Law with known Z at which the books are opened. Raises: InputError when there is none."""
@@ -120,10 +140,14 @@ class Trainer(eqx.Module):
         opened = eqx.filter_jit(_open_populations)(self, key, model, law)
         ensemble, auditor = opened
         trained = eqx.filter(model, eqx.is_inexact_array)
+        opt_state = self.optimiser.init(trained)
+        feedback = None
+        if self.has_feedback:
+            feedback = Feedback.open(trained, opt_state, order=self.feedback, dtype=ensemble.u.dtype)
         return TrainState(
             model=model,
             averaged=model if self.ema else None,
-            opt_state=self.optimiser.init(trained),
+            opt_state=opt_state,
             rule_state=self.rule.init(model),
             regulator_states=tuple(regulator.init() for regulator in self.regulators),
             ensemble=ensemble,
@@ -131,6 +155,7 @@ class Trainer(eqx.Module):
             controls=self.controls,
             ledger=Ledger.open(ensemble),
             auditor_ledger=Ledger.open(auditor) if auditor is not None else None,
+            feedback=feedback,
             key=jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key,
             step=jnp.zeros((), jnp.int32),
             gradient_norm=jnp.zeros((), ensemble.u.dtype),

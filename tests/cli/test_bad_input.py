@@ -67,6 +67,12 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
     "no time at all": (["train", "--max-minutes", "0"], nothing, "--max-minutes"),
     "unknown device": (["train", *settings(*TINY), "--device", "abacus"], nothing, "abacus"),
     "a device too many": (["train", *settings(*TINY), "--device", "cpu:99"], nothing, "cpu:99"),
+    "more movers than walkers": (["train", *settings(*TINY, "training.n_moved=33")], nothing, "training.n_moved = 33"),
+    "lazy restarts": (
+        ["train", *settings(*TINY, "training.n_moved=8", "training.method=cd")],
+        nothing,
+        "training.n_moved = 0",
+    ),
     # recipes and TOML files
     "unknown recipe": (["train", "digit-rbm"], nothing, "did you mean digits-rbm"),
     "unknown recipe to print": (["recipes", "isnig"], nothing, "ising"),

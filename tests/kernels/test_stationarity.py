@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from quasistatic.energies import RBM, Potential
-from quasistatic.kernels import BlockGibbs, Gibbs
+from quasistatic.kernels import AuxiliaryGibbs, BlockGibbs, Gibbs
 from tests.laws import conditionals, enumeration
-from tests.laws.battery import DISCRETE, N, beta_of, label, opened, rbm_at, resampled, step
+from tests.laws.battery import DISCRETE, N, beta_of, label, opened, rbm_at, refreshed, resampled, step
 
-BLOCK = [case for case in DISCRETE if isinstance(case.kernel, BlockGibbs)]
-SITES = [case for case in DISCRETE if not isinstance(case.kernel, BlockGibbs)]
+BLOCK = [case for case in DISCRETE if isinstance(case.kernel, BlockGibbs | AuxiliaryGibbs)]
+SITES = [case for case in DISCRETE if case not in BLOCK]
 THRESHOLD = 5.0
 
 
@@ -112,7 +112,7 @@ def test_one_sweep_from_every_state(case):
     n_each = N // len(case.states)
     x = np.repeat(case.states, n_each, axis=0)
     start = eqx.tree_at(lambda e: e.x, opened(case, jax.random.key(0)), jnp.asarray(x))
-    # the switch to s = 1 evaluates everything anew, so only the positions matter
+    start, _ = refreshed(case, start, 1.0)  # evaluates everything anew, so only the positions matter
     after = enumeration.index_of(step(jax.random.key(12), case, start, 1.0).x, case.units)
     n_states = len(case.states)
     counts = np.bincount(np.repeat(np.arange(n_states), n_each) * n_states + after, minlength=n_states**2)

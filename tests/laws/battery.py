@@ -31,7 +31,7 @@ from quasistatic.energies import (
     square_lattice,
     units,
 )
-from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
+from quasistatic.kernels import HMC, MALA, AbstractKernel, AuxiliaryGibbs, BlockGibbs, Gibbs, Langevin, SiteGibbs
 from quasistatic.thermo import Controls, Ensemble, advance, switch
 from tests.laws import enumeration
 
@@ -71,8 +71,9 @@ class Case:
 
     @property
     def is_balanced(self) -> bool:
-        """Whether the kernel is in detailed balance, so that heat is `du`."""
-        return not isinstance(self.kernel, Langevin) and getattr(self.kernel, "is_adjusted", True)
+        """Whether heat is `du`: a kernel in detailed balance that switches before it moves."""
+        is_exact = not isinstance(self.kernel, Langevin | AuxiliaryGibbs)
+        return is_exact and getattr(self.kernel, "is_adjusted", True)
 
     @property
     def states(self) -> np.ndarray:
@@ -120,7 +121,9 @@ def _rbm(visible: str, hidden: str, kernel: AbstractKernel) -> Case:
     def path(s):
         return Potential(rbm_at(s, visible, hidden), beta_of(s))
 
-    name = "block-gibbs" if isinstance(kernel, BlockGibbs) else "site-gibbs"
+    name = {BlockGibbs: "block-gibbs", SiteGibbs: "site-gibbs"}.get(type(kernel), "auxiliary-gibbs")
+    if isinstance(kernel, AuxiliaryGibbs):
+        name = f"{kernel.variant}-{name}"
     return _discrete(f"{name} rbm {visible}-{hidden}", kernel, path, reduced, units=visible, n=4)
 
 
@@ -270,6 +273,8 @@ DISCRETE = [
     _rbm("binary", "binary", SiteGibbs()),
     _three_body("spin"),
     _three_body("binary"),
+    _rbm("spin", "binary", AuxiliaryGibbs("joint")),
+    _rbm("binary", "spin", AuxiliaryGibbs("fused")),
 ]
 CONTINUOUS = [
     _gaussian("langevin", Langevin()),

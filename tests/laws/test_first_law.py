@@ -145,7 +145,7 @@ def test_the_family_is_complete():
     kinds = [kind for kind in vars(quasistatic.kernels).values() if isinstance(kind, type)]
     kernels = {kind for kind in kinds if issubclass(kind, quasistatic.kernels.AbstractKernel)}
     assert kernels - {quasistatic.kernels.AbstractKernel} == {type(case.kernel) for case in CASES}
-    assert len(one_per_kernel()) == 12
+    assert len(one_per_kernel()) == 14
 
 
 @pytest.mark.float32

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quasistatic.energies import RBM, Gaussian, Potential, flip_encoding
-from quasistatic.kernels import MALA, BlockGibbs, Langevin
+from quasistatic.kernels import MALA, AuxiliaryGibbs, BlockGibbs, Langevin
 from quasistatic.thermo import Controls
 from tests.laws import conditionals, enumeration
 from tests.laws.battery import (
@@ -88,7 +88,7 @@ def test_only_the_ratio_of_parameters_and_temperature_matters(case, factor):
     u = [np.asarray(evaluated(p, jnp.asarray(case.states))) for p in (potential, Potential(energy, beta))]
     np.testing.assert_allclose(u[1], u[0], atol=1e-13)
     np.testing.assert_allclose(u[0], case.reduced(0.6, case.states), atol=1e-13)
-    if isinstance(case.kernel, BlockGibbs):
+    if isinstance(case.kernel, BlockGibbs | AuxiliaryGibbs):
         h = enumeration.states(case.name.split("-")[-1], 3)
         matrices = [
             conditionals.block_gibbs(e, b, case.states, h)

@@ -123,6 +123,8 @@ def test_saboteur_lands_on_its_fingerprint(name, ledger):
     protocol = PROTOCOLS[name]
     n_walkers = {"B": 1_000_000, "E": 50_000, "F": 50_000}.get(name, 200_000)
     log_weight, x = simulate(jax.random.key(19414), BrokenLangevin.of(ledger), protocol, n_walkers=n_walkers)
+    with pytest.raises(AssertionError):
+        assert_right(log_weight, x, protocol)
     z = assert_fingerprint(log_weight, x, protocol, population(protocol)[ledger])
     if name != "D":  # there log Z is right by accident and the variance tells
         assert abs(z[0]) > 5
@@ -185,6 +187,8 @@ def test_saboteur_wrong_noise(temperature):
     protocol = PROTOCOLS["A"]
     kernel = BrokenLangevin.of("fused", temperature)
     log_weight, x = simulate(jax.random.key(15), kernel, protocol, n_walkers=200_000)
+    with pytest.raises(AssertionError):
+        assert_right(log_weight, x, protocol)
     z = assert_fingerprint(log_weight, x, protocol, population(protocol, temperature=temperature)["fused"])
     assert np.abs(z).min() > 5
 

@@ -14,8 +14,8 @@ from quasistatic._results import RESULTS
 
 COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work "
-    "excess_work flip_rate beta log_z_driver ll_heldout_driver gradient_norm n_resampled accept_rate "
-    "n_sweeps score log_z_exact time_elapsed time_step"
+    "excess_work flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr "
+    "gradient_norm n_resampled accept_rate n_sweeps score log_z_exact time_elapsed time_step"
 ).split()
 
 CONFIGS = {
@@ -214,6 +214,8 @@ def _table(rng, kind, n_rows, has_auditor, has_exact) -> dict[str, np.ndarray]:
         "beta": np.ones(n_rows),
         "log_z_driver": driver_log_z,
         "ll_heldout_driver": exact["heldout"] + exact_log_z - driver_log_z,
+        "feedback_bias": -28.1 * scale * t**1.5,
+        "feedback_bias_stderr": 0.3 * scale * t,
         "gradient_norm": np.exp(-3 * t) + 0.02 * np.abs(rng.normal(size=n_rows)),
         "n_resampled": np.floor(t * 12),
         "accept_rate": np.full(n_rows, np.nan),
@@ -256,6 +258,8 @@ def _result(name, table, has_auditor, has_exact) -> dict[str, Any]:
         estimate = {"value": last[quantity], "stderr": last["ll_stderr"], "ess": 0.93, "bias": "none"}
         final[quantity] = {**estimate, "method": "mean over independent groups"} if has_auditor else withheld
     final["driver"] = {"log_z": last["log_z_driver"], "ll_heldout": last["ll_heldout_driver"]}
+    bias = {"value": last["feedback_bias"], "stderr": last["feedback_bias_stderr"], "ess": None, "bias": "unknown"}
+    final["driver"]["feedback_bias"] = {**bias, "method": "halves of the driver"}
     final["exact"] = None
     if has_exact:
         heldout = last["ll_heldout_driver"] + last["log_z_driver"] - last["log_z_exact"]

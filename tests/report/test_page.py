@@ -79,6 +79,8 @@ def test_final_numbers_are_those_of_the_result(fake_run, kind):
     page, final = written(folder), json.loads((folder / "result.json").read_text())["final"]
     for name in ("ll_heldout", "ll_train", "log_z"):
         assert final[name]["value"] in page.values and final[name]["stderr"] in page.values
+    bias = final["driver"].pop("feedback_bias")
+    assert bias["value"] in page.values and bias["stderr"] in page.values
     for source in (final["driver"], final["exact"]):
         assert all(value in page.values for value in source.values())
     assert final["ess_driver"] in page.values and final["ess_auditor"] in page.values
@@ -96,6 +98,7 @@ def test_curves_are_those_of_the_table(fake_run, kind):
         ("likelihood", "held-out, live"): "ll_heldout",
         ("likelihood", "held-out, driver's own (optimistic)"): "ll_heldout_driver",
         ("log_z", "live (auditor)"): "log_z",
+        ("feedback", "estimated"): "feedback_bias",
         ("ess", "driver"): "ess_driver",
         ("ess", "auditor"): "ess_auditor",
         ("work", "work"): "work",
@@ -106,6 +109,8 @@ def test_curves_are_those_of_the_table(fake_run, kind):
     for (name, label), column in columns.items():
         curve = next(curve for curve in charts[name]["curves"] if curve["label"] == label)
         assert curve["x"] == table["step"].tolist() and curve["y"] == table[column].tolist(), label
+    measured = next(curve for curve in charts["feedback"]["curves"] if curve["label"] == "driver - live (auditor)")
+    assert measured["y"] == (table["log_z_driver"] - table["log_z"]).tolist()
     exact = next(curve for curve in charts["log_z"]["curves"] if curve["label"] == "exact")
     known = np.isfinite(table["log_z_exact"])
     assert exact["y"] == table["log_z_exact"][known].tolist() and exact["x"] == table["step"][known].tolist()

@@ -15,7 +15,7 @@ from quasistatic.plots import figures, save_figures, views
 from quasistatic.plots.panels import PALETTE, band_factor, exact_likelihood, panels
 from quasistatic.run import Run
 
-CURVES = {"likelihood", "log_z", "live_error", "ess", "work", "excess_work", "gradient_norm", "score"}
+CURVES = {"likelihood", "log_z", "live_error", "feedback", "ess", "work", "excess_work", "gradient_norm", "score"}
 EXPECTED = {
     "rbm": CURVES | {"flip_rate", "weights", "walkers", "filters"},
     "pairwise": CURVES | {"flip_rate", "weights", "couplings"},
