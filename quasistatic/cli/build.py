@@ -215,6 +215,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         regulators,
         Controls.of(beta=config.model.beta, n_sweeps=config.kernel.n_sweeps, step_size=config.kernel.step_size),
         n_walkers=training.n_walkers,
+        n_groups=training.n_groups,
         n_moved=training.n_moved,
         batch_size=config.data.batch_size,
         auditor_groups=auditor.n_groups if has_auditor and not is_anchored else 0,

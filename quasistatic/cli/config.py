@@ -100,8 +100,9 @@ class KernelSection(_Section):
 
 
 class TrainingSection(_Section):
-    """The learning rule and the driving walkers. `resample_*` act on the method `jarzynski`.
+    """The learning rule and the driving walkers, in `n_groups` equal groups that resample apart from each other.
 
+    `resample_*` act on the method `jarzynski`.
     `n_moved` walkers, chosen at random, are moved per update (0: all); the others only meet the new parameters.
     `feedback` estimates the bias of the walkers' own log Z under `jarzynski`: `update` is cheap, `path` goes to the
     full leading order.
@@ -110,6 +111,7 @@ class TrainingSection(_Section):
     method: Literal["pcd", "cd", "short-run", "jarzynski"] = "pcd"
     n_walkers: Annotated[int, Field(ge=2, le=10**8)] = 512
     n_moved: Count = 0
+    n_groups: Annotated[int, Field(ge=1, le=65536)] = 1
     resample_below: Fraction = 0.5
     resample_method: Literal["systematic", "stratified", "residual", "multinomial"] = "systematic"
     centred: bool = False
@@ -262,6 +264,11 @@ def _check_together(config: Config) -> None:
         raise InputError(
             f"training.method = {training.method!r} restarts its walkers, which must all be moved afterwards; "
             "set training.n_moved = 0"
+        )
+    if training.n_walkers % training.n_groups:
+        raise InputError(
+            f"training.n_groups = {training.n_groups} does not divide training.n_walkers = {training.n_walkers}; groups "
+            "have equal size"
         )
     if training.centred and model.kind != "rbm":
         raise InputError(f"training.centred needs model.kind = 'rbm', not {model.kind!r}; set it to false")
