@@ -33,9 +33,9 @@ def main() -> None:
     options = parser.parse_args()
     key = jax.random.key(0)
     energy = qs.convnet(key, SHAPE, scale=1.0)
-    layer = energy.network.layers[-1]
+    layer = energy.network.network.layers[-1]
     weight = 0.5 * jax.random.normal(key, layer.weight.shape)
-    energy = eqx.tree_at(lambda e: e.network.layers[-1].weight, energy, weight)
+    energy = eqx.tree_at(lambda e: e.network.network.layers[-1].weight, energy, weight)
     x = jax.random.normal(jax.random.key(1), (N_WALKERS, 784))
 
     candidates = {"quasistatic": langevin(energy, x)}
@@ -99,7 +99,7 @@ def torchebm_langevin(energy, x):
         print("torchebm is not installed: pip install torchebm==0.8.9 to compare")
         return None
     torch.set_num_threads(2)
-    network = energy.network
+    network = energy.network.network  # inputs are standardised by a unit Gaussian: as they are
 
     class Energy(BaseModel):
         def __init__(self):

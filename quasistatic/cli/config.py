@@ -267,8 +267,8 @@ def _check_together(config: Config) -> None:
         )
     if training.n_walkers % training.n_groups:
         raise InputError(
-            f"training.n_groups = {training.n_groups} does not divide training.n_walkers = {training.n_walkers}; groups "
-            "have equal size"
+            f"training.n_groups = {training.n_groups} does not divide training.n_walkers = {training.n_walkers}; "
+            "groups have equal size"
         )
     if training.centred and model.kind != "rbm":
         raise InputError(f"training.centred needs model.kind = 'rbm', not {model.kind!r}; set it to false")

@@ -28,7 +28,6 @@ from quasistatic.kernels import MALA, Gibbs, SiteGibbs
 from tests.evaluate.models import BETA, pairwise, rbm, reduced
 from tests.laws import enumeration
 
-pytestmark = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="stated in epsilons of float64: JAX_ENABLE_X64=1")
 N_RUNS, N_CHAINS, N_TEMPERATURES = 16, 512, 4
 MODELS = {
     "rbm spin-binary": rbm(5, 3, "spin", "binary", scale=1.2),

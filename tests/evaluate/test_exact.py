@@ -1,6 +1,5 @@
 """Enumeration against NumPy sums over joint states that share no code with it."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,11 +18,9 @@ from quasistatic.evaluate import (
 from tests.evaluate.models import BETA, kind_of, pairwise, rbm, reduced
 from tests.laws import enumeration
 
-float64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="stated in epsilons of float64: JAX_ENABLE_X64=1")
 UNITS = [("binary", "binary"), ("spin", "spin"), ("binary", "spin"), ("spin", "binary")]
 
 
-@float64
 @pytest.mark.parametrize("visible, hidden", UNITS)
 @pytest.mark.parametrize("n_visible, n_hidden", [(5, 3), (3, 7)])
 def test_rbm_equals_the_sum_over_joint_states(visible, hidden, n_visible, n_hidden):
@@ -36,7 +33,6 @@ def test_rbm_equals_the_sum_over_joint_states(visible, hidden, n_visible, n_hidd
     assert min(abs(expected - at_one), abs(expected - twice)) > 0.01
 
 
-@float64
 @pytest.mark.parametrize("kind, graph", [("spin", "complete"), ("binary", "complete"), ("spin", "lattice")])
 def test_pairwise_equals_the_sum_over_states(kind, graph):
     model = pairwise(kind, graph)
@@ -44,7 +40,6 @@ def test_pairwise_equals_the_sum_over_states(kind, graph):
     assert log_partition_exact(model, BETA) == pytest.approx(expected, rel=0, abs=1e-10)
 
 
-@float64
 def test_layer_with_more_bits_than_one_table():
     """14 enumerated units: high and low tables, several blocks; judged by the sum over the *other* layer's states."""
     model = rbm(15, 14, "spin", "binary")
@@ -54,7 +49,6 @@ def test_layer_with_more_bits_than_one_table():
     assert log_partition_exact(model, BETA) == pytest.approx(expected, rel=0, abs=1e-10)
 
 
-@float64
 @pytest.mark.parametrize("scale", [30.0, 3000.0])
 def test_couplings_that_overflow_take_the_other_way(scale):
     model = rbm(4, 3, "spin", "spin", scale=scale)
@@ -85,7 +79,6 @@ def separable(dtype) -> tuple[RBM, float]:
     return RBM(*parameters, units("binary", 64), units("binary", 24)), expected
 
 
-@float64
 def test_digits_sized_rbm():
     model, expected = separable(jnp.float64)
     assert log_partition_exact(model, BETA) == pytest.approx(expected, rel=0, abs=1e-10)
@@ -119,7 +112,6 @@ def test_refuses_a_beta_that_is_no_temperature(beta):
         log_partition_exact(rbm(), beta)
 
 
-@float64
 @pytest.mark.parametrize("model", [rbm(5, 3, "spin", "binary"), pairwise("binary")], ids=["rbm", "pairwise"])
 def test_likelihood_is_the_mean_log_probability(model):
     x, u = reduced(model, BETA)
@@ -135,7 +127,6 @@ def test_likelihood_is_the_mean_log_probability(model):
         mean_reduced(model, x[:0])
 
 
-@float64
 @pytest.mark.parametrize(
     "model",
     [rbm(5, 3, "spin", "binary"), rbm(3, 6, "binary", "spin"), pairwise("binary", "lattice", 7)],

@@ -1,6 +1,5 @@
 """Likelihoods from bounds, and the pseudo-likelihood against the enumerated law."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -11,7 +10,6 @@ from quasistatic.evaluate import Bracket, log_likelihood, pseudo_likelihood, rec
 from tests.evaluate.models import BETA, pairwise, rbm, reduced
 from tests.laws import enumeration
 
-pytestmark = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="stated in epsilons of float64: JAX_ENABLE_X64=1")
 MODELS = {
     "rbm binary-spin": rbm(5, 3, "binary", "spin"),
     "rbm spin-binary": rbm(4, 6, "spin", "binary"),

@@ -15,7 +15,6 @@ from quasistatic.thermo.account import Account
 from quasistatic.thermo.ledger import conditional_ess
 from tests.laws.battery import CASES, log_mean_with_error, opened, quick_jit, resampled, step
 
-pytestmark = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="tolerances of float64: set JAX_ENABLE_X64=1")
 CASE = CASES[0]
 
 
