@@ -28,6 +28,7 @@ from quasistatic.energies import (
 )
 from quasistatic.errors import InputError
 from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
+from quasistatic.metric import natural_gradient
 from quasistatic.regulators import Resample, Restart, Scheduled
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
@@ -223,13 +224,19 @@ def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTra
     The same settings give the same object, so that a second run of a process finds its compiled step.
     """
     begin = int(section.decay_from * n_steps) if section.schedule == "linear" else n_steps
-    return _optimiser(section.kind, section.rate, section.momentum, begin, n_steps)
+    metric = (section.damping, section.solver, section.max_kl, section.adaptive) if section.kind == "natural" else None
+    return _optimiser(section.kind, section.rate, section.momentum, begin, n_steps, metric)
 
 
 @functools.cache
-def _optimiser(kind: str, base_rate: float, momentum: float, begin: int, n_steps: int) -> optax.GradientTransformation:
+def _optimiser(
+    kind: str, base_rate: float, momentum: float, begin: int, n_steps: int, metric: tuple[Any, ...] | None
+) -> optax.GradientTransformation:
     is_constant = begin >= n_steps
     rate: Any = base_rate if is_constant else optax.linear_schedule(base_rate, 0.0, n_steps - begin, begin)
+    if metric is not None:
+        damping, solver, max_kl, is_adaptive = metric
+        return natural_gradient(rate, damping=damping, solver=solver, max_kl=max_kl, is_adaptive=is_adaptive)
     return optax.adam(rate) if kind == "adam" else optax.sgd(rate, momentum=momentum or None)
 
 

@@ -85,11 +85,18 @@ class RBMScores(AbstractScores):
         inputs = jnp.concatenate([inputs, energy.hidden_inputs(data)])
         x = jnp.concatenate([walkers, data.astype(walkers.dtype)])
         hidden = jax.vmap(lambda i: energy.hidden.mean(energy.hidden_natural(i, beta)))(inputs)
-        scores = cls(energy, beta, x, hidden, inputs, weights, data_weights, None, None, is_weighted)
-        if not is_centred:
-            return scores
-        q = scores.pool()
-        return eqx.tree_at(lambda s: s.offsets, scores, (q @ x, q @ hidden), is_leaf=lambda leaf: leaf is None)
+        q = 0.5 * jnp.concatenate([weights, data_weights])
+        return cls(
+            energy=energy,
+            beta=beta,
+            x=x,
+            hidden=hidden,
+            inputs=inputs,
+            weights=weights,
+            data_weights=data_weights,
+            offsets=(q @ x, q @ hidden) if is_centred else None,
+            is_weighted=is_weighted,
+        )
 
     def push(self, step: RBM) -> Float[Array, " rows"]:
         through = jnp.sum((self.x @ step.weights) * self.hidden, axis=1)
@@ -116,8 +123,7 @@ class RBMScores(AbstractScores):
         v, h = self.x - mu, self.hidden - lam
         pairs = (v**2).T @ (q[:, None] * h**2) - (v.T @ (q[:, None] * h)) ** 2
         fields = [q @ (part - q @ part) ** 2 for part in (v, h)]
-        scaled = [self.beta**2 * jnp.maximum(part, 0) for part in (pairs, *fields)]
-        return RBM(*scaled, self.energy.visible, self.energy.hidden)
+        return self._like(*(self.beta**2 * jnp.maximum(part, 0) for part in (pairs, *fields)))
 
     def data_phase(self) -> RBM:
         return self._phase(slice(self.n_walkers, None), self.data_weights)
@@ -266,7 +272,7 @@ def scores_of(
         raise InputError(f"{type(energy).__name__} has no centred coordinates; set centred = false")
     x = jnp.concatenate([walkers, data.astype(walkers.dtype)])
     if isinstance(energy, Pairwise):
-        return PairwiseScores(energy, beta, x, weights, data_weights, None, is_weighted)
+        return PairwiseScores(energy, beta, x, weights, data_weights, is_weighted=is_weighted)
     n_parameters = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(energy, eqx.is_inexact_array)))
     block = 0 if n_parameters * x.shape[0] <= LARGEST else max(LARGEST // n_parameters, 1)
-    return AutodiffScores(energy, beta, x, weights, data_weights, cache, None, is_weighted, block)
+    return AutodiffScores(energy, beta, x, weights, data_weights, cache, is_weighted=is_weighted, block=block)

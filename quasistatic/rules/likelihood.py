@@ -3,7 +3,8 @@
     -d/dtheta mean log p(x) = < du/dtheta >_data - sum_i w_i du(X_i)/dtheta .
 
 With uniform weights over persistent, restarted or noise-started walkers this is PCD, CD or short-run training; with the
-weights of the account it is Jarzynski-corrected training. The rule is the same: the regulators differ.
+weights of the account it is Jarzynski-corrected training. The rule is the same: the regulators differ. Its auxiliary
+value `scores` holds the rows that the gradient is made of, for optimisers that use their metric.
 """
 
 from typing import Any
@@ -16,8 +17,10 @@ from jaxtyping import Array, Float
 from quasistatic._types import Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
+from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
+from quasistatic.metric import scores_of
 from quasistatic.rules.base import AbstractRule
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
@@ -76,24 +79,44 @@ class MaximumLikelihood(AbstractRule):
     ) -> tuple[AbstractEnergy, dict[str, Any], None]:
         del controls
         energy: Any = potential.energy
-        beta = potential.beta
         n = ensemble.n_walkers
         weights = ensemble.weights() if self.weighted else jnp.full((n,), 1.0 / n, ensemble.u.dtype)
         uniform = jnp.full((len(batch),), 1.0 / len(batch), ensemble.u.dtype)
+        scores = scores_of(
+            potential,
+            ensemble.x,
+            batch,
+            weights,
+            uniform,
+            cache=kernel.shared(ensemble.cache),
+            is_centred=self.centred and isinstance(energy, RBM),
+            is_weighted=self.weighted,
+        )
+        model_phase, aux = scores.model_phase(), {}
         if self.positive == "sampled":
-            data_phase = energy.sampled_gradient(key, batch, uniform, beta)
+            data_phase = energy.sampled_gradient(key, batch, uniform, potential.beta)
         else:
-            data_phase = energy.weighted_gradient(batch, uniform, beta)
-        model_phase = energy.weighted_gradient(ensemble.x, weights, beta, kernel.shared(ensemble.cache))
+            data_phase = scores.data_phase()
         gradient = jax.tree.map(jnp.subtract, data_phase, model_phase)
         if self.centred:
-            gradient = energy.centred(gradient, data_phase, model_phase, beta)
-        return self._penalised(gradient, energy), {}, rule_state
+            gradient = energy.centred(gradient, data_phase, model_phase, potential.beta)
+        penalty = self._penalty(gradient, energy)
+        if penalty is not None:
+            gradient = jax.tree.map(jnp.add, gradient, penalty)
+        if self.positive == "exact":  # sampled hidden states are not the rows that the gradient is made of
+            aux["scores"] = eqx.tree_at(lambda s: s.extra, scores, penalty, is_leaf=lambda leaf: leaf is None)
+        return gradient, aux, rule_state
 
-    def _penalised(self, gradient: AbstractEnergy, energy: AbstractEnergy) -> AbstractEnergy:
-        def add(slope, parameter, is_interaction):
-            if slope is None or not is_interaction:
-                return slope
-            return slope + self.l1 * jnp.sign(parameter) + self.l2 * parameter
+    def _penalty(self, gradient: AbstractEnergy, energy: AbstractEnergy) -> Any:
+        """Gradient of the penalties, or None without any."""
+        if not any(isinstance(c, Array) or c for c in (self.l1, self.l2)):
+            return None
 
-        return jax.tree.map(add, gradient, energy, energy.interaction_mask(), is_leaf=lambda leaf: leaf is None)
+        def slope(part, parameter, is_interaction):
+            if part is None:
+                return None
+            if not is_interaction:
+                return jnp.zeros_like(part)
+            return self.l1 * jnp.sign(parameter) + self.l2 * parameter
+
+        return jax.tree.map(slope, gradient, energy, energy.interaction_mask(), is_leaf=lambda leaf: leaf is None)

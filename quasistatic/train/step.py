@@ -42,12 +42,13 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     ledger = ledger.close(ensemble, moved, info)
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
-    gradient, _, rule_state = trainer.rule.gradient(
+    gradient, aux, rule_state = trainer.rule.gradient(
         named(key, "rule"), potential, trainer.kernel, batch, moved, controls, state.rule_state
     )
     trained, fixed = eqx.partition(state.model, eqx.is_inexact_array)
     descent: Any = gradient
-    updates, opt_state = trainer.optimiser.update(descent, state.opt_state, trained)
+    optimiser = optax.with_extra_args_support(trainer.optimiser)
+    updates, opt_state = optimiser.update(descent, state.opt_state, trained, scores=aux.get("scores"))
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
     if trainer.keep_ess is not None:
         gentle = trainer.keep_ess.scale(potential, updates, moved)
