@@ -97,8 +97,8 @@ class TrainingSection(_Section):
 class OptimiserSection(_Section):
     """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run.
 
-    `damping`, `solver`, `max_kl` and `adaptive` are for `kind = "natural"`: what is added to the metric, how its step is
-    solved for, the largest relative entropy of an update in nats, and whether the damping follows the updates' success.
+    For `kind = "natural"`: `damping` is added to the metric, `solver` finds the step, `max_kl` is the largest relative
+    entropy of an update in nats, and `adaptive` lets the damping follow the updates' success.
     """
 
     kind: Literal["sgd", "adam", "natural"] = "sgd"
@@ -259,9 +259,7 @@ def _check_optimiser(config: Config) -> None:
                 )
         return
     if config.training.positive != "exact":
-        raise InputError(
-            "optimiser.kind = 'natural' needs training.positive = 'exact': its metric is that of the means"
-        )
+        raise InputError("optimiser.kind = 'natural' needs training.positive = 'exact', whose metric it uses")
     if section.adaptive and (section.schedule != "constant" or section.rate > 1):
         raise InputError("optimiser.adaptive needs optimiser.schedule = 'constant' and optimiser.rate of at most 1")
 

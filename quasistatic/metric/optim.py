@@ -26,7 +26,7 @@ from jaxtyping import Array, Int
 from quasistatic._types import IntScalarLike, Scalar, ScalarLike
 from quasistatic.errors import InputError
 from quasistatic.metric import solve
-from quasistatic.metric.scores import METRICS, AbstractScores, Metric
+from quasistatic.metric.scores import METRICS, AbstractScores
 
 Solver = Literal["samples", "dense", "cg", "diagonal", "woodbury", "robust"]
 """How the step is solved for; see `quasistatic.metric.solve`."""
@@ -50,8 +50,8 @@ def natural_gradient(
     learning_rate: float | optax.Schedule,
     *,
     damping: float = 1.0,
-    solver: Solver = "samples",
-    metric: Metric = "pooled",
+    solver: str = "samples",
+    metric: str = "pooled",
     max_kl: float | None = None,
     is_adaptive: bool = False,
     memory: float = 0.9,
@@ -99,8 +99,8 @@ def minimal_dissipation(
     has_jumps: bool = False,
     offset: float = 1.0,
     damping: float = 1e-3,
-    solver: Solver = "samples",
-    metric: Metric = "pooled",
+    solver: str = "samples",
+    metric: str = "pooled",
     max_kl: float | None = None,
     memory: float = 0.9,
     max_iterations: int = 20,
@@ -154,7 +154,7 @@ def minimal_dissipation(
 
 
 def dissipation_rate(
-    left: ScalarLike, n_updates: int, relaxation: float | None, *, has_jumps: bool, offset: float = 1.0
+    left: IntScalarLike, n_updates: int, relaxation: float | None, *, has_jumps: bool, offset: float = 1.0
 ) -> Any:
     """Rate of a natural-gradient step under the minimal-dissipation law with `Z = (1/2 + relaxation) F`.
 
