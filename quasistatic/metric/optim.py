@@ -25,10 +25,10 @@ from jaxtyping import Array, Int
 
 from quasistatic._types import IntScalarLike, Scalar, ScalarLike
 from quasistatic.errors import InputError
-from quasistatic.metric import solve
+from quasistatic.metric import kfac, solve
 from quasistatic.metric.scores import METRICS, AbstractScores
 
-Solver = Literal["samples", "dense", "cg", "diagonal", "woodbury", "robust"]
+Solver = Literal["samples", "dense", "cg", "diagonal", "kfac", "woodbury", "robust"]
 """How the step is solved for; see `quasistatic.metric.solve`."""
 
 LOWER, RAISE = 2 / 3, 3 / 2
@@ -63,7 +63,8 @@ def natural_gradient(
         learning_rate: rate, or a schedule of the update's number. With damping it may exceed 1.
         damping: added to the metric, in nats per squared parameter, in the coordinates of the scores.
         solver: `"samples"` (one row per walker and sample; pooled metric), `"dense"` (small models), `"cg"`
-            (matrix-free, begun at the last direction), `"diagonal"` (averaged over updates), `"woodbury"`, `"robust"`.
+            (matrix-free, begun at the last direction), `"diagonal"` (averaged over updates), `"kfac"` (networks),
+            `"woodbury"`, `"robust"`.
         metric: rows of the metric, `"pooled"` or `"model"` (Fisher, walkers only).
         max_kl: largest relative entropy of one update in nats, to second order; longer steps are shortened. (For a
             bound by the effective sample size give the trainer a `KeepESS`.)
@@ -194,6 +195,8 @@ def _direction(solver, metric, memory, max_iterations, scores, state) -> tuple[A
         return solve.dense(scores, state.damping, metric=metric), None
     if solver == "woodbury":
         return solve.woodbury(scores, state.damping, metric=metric), None
+    if solver == "kfac":
+        return kfac.step(scores, state.damping, metric=metric), None
     if solver == "robust":
         return solve.robust(scores, state.damping, metric=metric), None
     if solver == "cg":
