@@ -89,15 +89,19 @@ def step(scores: AbstractScores, damping: ScalarLike, *, metric: Metric = "poole
     found = factors(scores, metric)
     gradient = scores.gradient()
     network: Network = gradient.network
-    layers = (*network.convolutions, *network.layers)
-    new = []
+    layers, new = (*network.convolutions, *network.layers), []
     for layer, own in zip(layers, found, strict=True):
         flat = layer.weight.reshape(-1, layer.weight.shape[-1])
         d = solve_factors(own, jnp.concatenate([flat, layer.bias[None]]), damping)
-        new.append((d[:-1].reshape(layer.weight.shape), d[-1]))
-    return eqx.tree_at(
-        lambda g: [(layer.weight, layer.bias) for layer in (*g.network.convolutions, *g.network.layers)], gradient, new
-    )
+        new += [d[:-1].reshape(layer.weight.shape), d[-1]]
+    n_convolutions, n_layers = len(network.convolutions), len(network.layers)
+
+    def arrays(tree: Any) -> list[Any]:
+        both = [tree.network.convolutions[i] for i in range(n_convolutions)]
+        both += [tree.network.layers[i] for i in range(n_layers)]
+        return [part for layer in both for part in (layer.weight, layer.bias)]
+
+    return eqx.tree_at(arrays, gradient, new)
 
 
 def solve_factors(

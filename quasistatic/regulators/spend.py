@@ -3,9 +3,10 @@
 The work `w_i` that the coming switch will do on every walker is known before it is done. Its excess over the change of
 free energy is
 
-    P = mean w + log sum_i W_i exp(-w_i)        with account weights W (exact), or
+    P = mean w + log sum_i W_i exp(-w_i)        with account weights W, or
     P = (1/2 + relaxation) Var w                in linear response, friction in units of the Fisher metric,
 
+but at least `Var w / 2`, the cost of the jump itself (weights that have degenerated say less, even less than nothing),
 and grows with the square of the step. The scale on the updates to come is multiplied by `(budget / P)^(gain / 2)`.
 
 Reference:
@@ -42,8 +43,8 @@ class SpendWork(AbstractRegulator):
 
     Args:
         budget: excess work per update, nats.
-        relaxation: None measures with the account's weights (walkers that started from a law with known Z and have a
-            good effective sample size); a number is the sum of autocorrelations at 1, 2, ... updates.
+        relaxation: None measures with the account's weights (keep them good: put a `Resample` before it); a number is
+            the sum of autocorrelations at 1, 2, ... updates.
         gain: share of the deviation corrected per update, in (0, 1].
         memory: decay of the average of the measured work, whose error for `n` walkers is about `sqrt(2 P / n)`.
         most: largest factor on the optimiser's updates; `1 / most` is the smallest.
@@ -80,10 +81,11 @@ class SpendWork(AbstractRegulator):
     ) -> tuple[Controls, Ensemble, Any]:
         met = jax.vmap(lambda x, context: kernel.init(potential, x, context).u)(ensemble.x, ensemble.context)
         change = met - ensemble.u
+        jump = 0.5 * jnp.var(change)
         if self.relaxation is None:
-            spent = excess_work(change, ensemble.weights()).value
+            spent = jnp.maximum(excess_work(change, ensemble.weights()).value, jump)
         else:
-            spent = (0.5 + self.relaxation) * jnp.var(change)
+            spent = (1.0 + 2.0 * self.relaxation) * jump
         scale = jnp.asarray(controls.lr_scale)
         is_measured = reading.step > 0  # nothing was changed before the first update
         weight = jnp.where(is_measured, self.memory * state.weight + (1 - self.memory), state.weight)

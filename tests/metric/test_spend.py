@@ -26,7 +26,7 @@ def spent_per_update(regulator, rate):
     trainer = qs.pcd(
         qs.Gibbs(), optax.sgd(rate), k=1, n_walkers=4000, auditor_groups=0, batch_size=40,
         controls=qs.Controls.of(beta=BETA),
-        regulators=(regulator,) if regulator else (),
+        regulators=(qs.Resample(0.5), regulator) if regulator else (),
     )  # fmt: skip
     state = trainer.init(jax.random.key(2), qs.Pairwise.initialise(6, data=data))
     totals = []
@@ -37,12 +37,12 @@ def spent_per_update(regulator, rate):
     return (totals[1] - totals[0]) / (STOP - START)
 
 
-@pytest.mark.parametrize("budget, rate", [(0.02, 0.003), (0.02, 0.3), (0.004, 0.3)])
-def test_the_budget_is_spent(budget, rate):
-    """Two rates a hundred times apart end at the same cost; without the regulator they do not."""
-    found = spent_per_update(SpendWork(budget), rate)
-    assert abs(found / budget - 1) < 0.15
-    assert not 0.5 < spent_per_update(None, rate) / budget < 2
+@pytest.mark.parametrize("rate", [0.003, 0.3])
+def test_the_budget_is_spent(rate):
+    """Two rates a hundred times apart end at the same cost within a quarter; left alone, neither is near it."""
+    budget = 0.01
+    assert abs(spent_per_update(SpendWork(budget), rate) / budget - 1) < 0.25
+    assert not 0.3 < spent_per_update(None, rate) / budget < 3
 
 
 def test_linear_response_needs_no_weights():
