@@ -37,9 +37,9 @@ def spent_per_update(regulator, rate):
     return (totals[1] - totals[0]) / (STOP - START)
 
 
-@pytest.mark.parametrize("rate", [0.003, 0.3])
+@pytest.mark.parametrize("rate", [0.003, 1.0])
 def test_the_budget_is_spent(rate):
-    """Two rates a hundred times apart end at the same cost within a quarter; left alone, neither is near it."""
+    """Two rates far apart end at the same cost within a quarter; left alone, neither is near it."""
     budget = 0.01
     assert abs(spent_per_update(SpendWork(budget), rate) / budget - 1) < 0.25
     assert not 0.3 < spent_per_update(None, rate) / budget < 3
