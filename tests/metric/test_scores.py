@@ -22,6 +22,7 @@ import pytest
 import quasistatic as qs
 from quasistatic.errors import InputError
 from quasistatic.metric import AutodiffScores, scores_of
+from quasistatic.metric.products import inner_products
 from tests.metric.battery import NAMES, N, family, flat
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
@@ -130,6 +131,12 @@ def test_product_forms_are_autodiff():
         generic = AutodiffScores(s.energy, s.beta, s.x, s.weights, s.data_weights)
         q = s.pool()
         np.testing.assert_allclose(s.gram(q), generic.gram(q), **TIGHT)
+
+
+@pytest.mark.parametrize("n", [5, 256, 263])
+def test_symmetric_products_in_blocks(n):
+    rows = np.random.default_rng(n).normal(size=(n, 4))
+    np.testing.assert_allclose(inner_products(jnp.asarray(rows)), rows @ rows.T, **TIGHT)
 
 
 def test_an_energy_without_centred_coordinates_is_refused():
