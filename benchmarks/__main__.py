@@ -2,7 +2,7 @@
 
 import runpy
 
-NAMES = ("rbm_update", "convnet_langevin", "random_bits")
+NAMES = ("rbm_update", "natural_gradient", "convnet_langevin", "random_bits")
 
 if __name__ == "__main__":
     for name in NAMES:

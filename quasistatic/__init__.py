@@ -39,11 +39,14 @@ if TYPE_CHECKING:
     from quasistatic.kernels import Gibbs as Gibbs
     from quasistatic.kernels import Langevin as Langevin
     from quasistatic.kernels import SiteGibbs as SiteGibbs
+    from quasistatic.metric import minimal_dissipation as minimal_dissipation
+    from quasistatic.metric import natural_gradient as natural_gradient
     from quasistatic.regulators import AbstractRegulator as AbstractRegulator
     from quasistatic.regulators import KeepESS as KeepESS
     from quasistatic.regulators import Resample as Resample
     from quasistatic.regulators import Restart as Restart
     from quasistatic.regulators import Scheduled as Scheduled
+    from quasistatic.regulators import SpendWork as SpendWork
     from quasistatic.regulators import Sweeps as Sweeps
     from quasistatic.rules import AbstractRule as AbstractRule
     from quasistatic.rules import MaximumLikelihood as MaximumLikelihood
@@ -75,7 +78,8 @@ _HOME = {
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
     "kernels": ("AbstractKernel", "AuxiliaryGibbs", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
-    "regulators": ("AbstractRegulator", "KeepESS", "Resample", "Restart", "Scheduled", "Sweeps"),
+    "metric": ("minimal_dissipation", "natural_gradient"),
+    "regulators": ("AbstractRegulator", "KeepESS", "Resample", "Restart", "Scheduled", "SpendWork", "Sweeps"),
     "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),
     "train": ("Plan", "Trainer", "cd", "fit", "jarzynski", "pcd", "short_run"),

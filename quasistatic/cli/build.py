@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import numpy as np
 import optax
@@ -28,8 +29,11 @@ from quasistatic.energies import (
     UniformBox,
     units,
 )
+from quasistatic.energies.neural import Network, Neural
 from quasistatic.errors import InputError
 from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
+from quasistatic.metric import natural_gradient
+from quasistatic.metric.solve import LARGEST_DENSE
 from quasistatic.regulators import Resample, Restart, Scheduled
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
@@ -67,6 +71,7 @@ def build(config: Config) -> Parts:
             model.validate(np.asarray(part), name=name)
     if config.model.kind == "custom":
         check_energy(model, x, path=str(config.model.energy))
+    _check_solver(config, model)
     trainer = make_trainer(config, model, law)
     trainer.kernel.check(model)
     trainer.rule.check(model)
@@ -230,6 +235,21 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
     )
 
 
+def _check_solver(config: Config, model: AbstractEnergy) -> None:
+    """Raises InputError when the solver of a natural gradient cannot take this model."""
+    if config.optimiser.kind != "natural":
+        return
+    n_parameters = sum(leaf.size for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf))
+    if config.optimiser.solver == "dense" and n_parameters > LARGEST_DENSE:
+        raise InputError(
+            f"optimiser.solver = 'dense' takes at most {LARGEST_DENSE} parameters, this model has {n_parameters}; use "
+            "'samples'"
+        )
+    is_network = isinstance(model, Neural) and isinstance(model.network, Network)
+    if config.optimiser.solver == "kfac" and not is_network:
+        raise InputError(f"optimiser.solver = 'kfac' is for networks, not {type(model).__name__}; use 'samples'")
+
+
 @functools.cache
 def _late_sweeps(early: int, late: int, begin: int) -> Scheduled:
     """Another number of sweeps from step `begin` on."""
@@ -242,13 +262,19 @@ def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTra
     The same settings give the same object, so that a second run of a process finds its compiled step.
     """
     begin = int(section.decay_from * n_steps) if section.schedule == "linear" else n_steps
-    return _optimiser(section.kind, section.rate, section.momentum, begin, n_steps)
+    metric = (section.damping, section.solver, section.max_kl, section.adaptive) if section.kind == "natural" else None
+    return _optimiser(section.kind, section.rate, section.momentum, begin, n_steps, metric)
 
 
 @functools.cache
-def _optimiser(kind: str, base_rate: float, momentum: float, begin: int, n_steps: int) -> optax.GradientTransformation:
+def _optimiser(
+    kind: str, base_rate: float, momentum: float, begin: int, n_steps: int, metric: tuple[Any, ...] | None
+) -> optax.GradientTransformation:
     is_constant = begin >= n_steps
     rate: Any = base_rate if is_constant else optax.linear_schedule(base_rate, 0.0, n_steps - begin, begin)
+    if metric is not None:
+        damping, solver, max_kl, is_adaptive = metric
+        return natural_gradient(rate, damping=damping, solver=solver, max_kl=max_kl, is_adaptive=is_adaptive)
     return optax.adam(rate) if kind == "adam" else optax.sgd(rate, momentum=momentum or None)
 
 
@@ -267,7 +293,9 @@ def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
     n_walkers = config.training.n_walkers + config.auditor.n_groups * config.auditor.n_walkers
     per_walker = 2 * n_units + 2 * n_hidden + 10
     batch = config.data.batch_size or n_samples
-    total = 6 * n_parameters + n_walkers * per_walker + n_samples * n_units + batch * n_hidden
+    has_gram = config.optimiser.kind == "natural" and config.optimiser.solver == "samples"
+    gram = 3 * (config.training.n_walkers + batch) ** 2 if has_gram else 0
+    total = 6 * n_parameters + n_walkers * per_walker + n_samples * n_units + batch * n_hidden + gram
     itemsize = np.dtype(jax.dtypes.canonicalize_dtype(float)).itemsize
     parts = {
         f"model.n_hidden = {n_hidden}" if wide else f"a model over {n_units} units": 6 * n_parameters
@@ -277,6 +305,7 @@ def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
             n_walkers - config.training.n_walkers
         )
         * per_walker,
+        f"optimiser.solver = 'samples' with data.batch_size = {batch} and training.n_walkers": gram,
     }
     fits_memory(itemsize * total, max(parts, key=lambda name: parts[name]))
 

@@ -122,14 +122,22 @@ class TrainingSection(_Section):
 
 
 class OptimiserSection(_Section):
-    """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run."""
+    """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run.
 
-    kind: Literal["sgd", "adam"] = "sgd"
+    For `kind = "natural"`: `damping` is added to the metric, `solver` finds the step, `max_kl` is the largest relative
+    entropy of an update in nats, and `adaptive` lets the damping follow the updates' success.
+    """
+
+    kind: Literal["sgd", "adam", "natural"] = "sgd"
     rate: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     schedule: Literal["constant", "linear"] = "constant"
     decay_from: Decay = 0.5
     momentum: Decay = 0.0
     ema: Decay = 0.0
+    damping: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    solver: Literal["samples", "dense", "cg", "diagonal", "kfac"] = "samples"
+    max_kl: Annotated[float, Field(gt=0, le=1000)] | None = None
+    adaptive: bool = False
 
 
 class AuditorSection(_Section):
@@ -274,8 +282,7 @@ def _check_together(config: Config) -> None:
         raise InputError(f"training.centred needs model.kind = 'rbm', not {model.kind!r}; set it to false")
     if training.positive == "sampled" and model.kind != "rbm":
         raise InputError(f"training.positive = 'sampled' needs model.kind = 'rbm', not {model.kind!r}; use 'exact'")
-    if config.optimiser.kind == "adam" and config.optimiser.momentum:
-        raise InputError("optimiser.momentum belongs to optimiser.kind = 'sgd'; adam has its own: set it to 0")
+    _check_optimiser(config)
     if 0 < config.auditor.n_groups < 16 and config.auditor.n_walkers:
         raise InputError(
             "auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got "
@@ -304,6 +311,23 @@ def _check_digits(data: DataSection) -> None:
         raise InputError("data.noise is added to grey values; set data.binary = false or drop the noise")
     if data.n_copies > 1 and not data.noise:
         raise InputError("data.n_copies without data.noise would repeat the same images; give noise or drop it")
+
+
+def _check_optimiser(config: Config) -> None:
+    section = config.optimiser
+    if section.kind != "sgd" and section.momentum:
+        raise InputError(f"optimiser.momentum belongs to optimiser.kind = 'sgd', not {section.kind!r}: set it to 0")
+    if section.kind != "natural":
+        for key in ("damping", "solver", "max_kl", "adaptive"):
+            if getattr(section, key) != OptimiserSection.model_fields[key].default:
+                raise InputError(
+                    f"optimiser.{key} belongs to optimiser.kind = 'natural', not {section.kind!r}; drop it"
+                )
+        return
+    if config.training.positive != "exact":
+        raise InputError("optimiser.kind = 'natural' needs training.positive = 'exact', whose metric it uses")
+    if section.adaptive and (section.schedule != "constant" or section.rate > 1):
+        raise InputError("optimiser.adaptive needs optimiser.schedule = 'constant' and optimiser.rate of at most 1")
 
 
 def _check_base(config: Config) -> None:

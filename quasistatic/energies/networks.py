@@ -92,6 +92,10 @@ class Conv(eqx.Module):
 
     def patched(self, x: Float[Array, "height width n_in"]) -> Float[Array, "out_height out_width n_out"]:
         """Patches times a matrix."""
+        return self.patches(x) @ self.weight.reshape(-1, self.weight.shape[-1]) + self.bias
+
+    def patches(self, x: Float[Array, "height width n_in"]) -> Float[Array, "out_height out_width k_k_n_in"]:
+        """Inputs of every output pixel, in the order of the flattened weight."""
         k, s, p = self.weight.shape[0], self.stride, self.padding
         height, width = (self.out_size(n) for n in x.shape[:2])
         # pad to whole strides, then split every axis into (block, phase): all slices below are dense
@@ -99,10 +103,10 @@ class Conv(eqx.Module):
         more = [(p, s * b - n - p) for b, n in zip(blocks, x.shape[:2], strict=True)]
         x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(lo, hi, 0) for lo, hi in more] + [(0, 0, 0)])
         x = x.reshape(blocks[0], s, blocks[1], s, x.shape[2])
-        patches = [
+        windows = [
             x[i // s : i // s + height, i % s, j // s : j // s + width, j % s] for i in range(k) for j in range(k)
         ]
-        return jnp.concatenate(patches, axis=-1) @ self.weight.reshape(-1, self.weight.shape[-1]) + self.bias
+        return jnp.concatenate(windows, axis=-1)
 
 
 class Network(eqx.Module):
@@ -130,6 +134,32 @@ class Network(eqx.Module):
         for layer in self.layers[:-1]:
             x = act(layer(x))
         return self.layers[-1](x)[0]
+
+    def traced(self, x: Float[Array, " d"], shifts: Sequence[Array]) -> tuple[Scalar, list[Array]]:
+        """The same number with the output of every layer shifted, and the inputs of every layer.
+
+        Derivatives in the shifts, at zero, are the signals that reach the layers' outputs on the way back.
+
+        Args:
+            x: one sample.
+            shifts: one array per layer, convolutions first, that broadcasts with its output.
+
+        Returns:
+            The value, and inputs of shape `(positions, n_in)` per layer: patches of convolutions, one row otherwise.
+        """
+        act, inputs = ACTIVATIONS[self.activation], []
+        if self.shape is not None:
+            x = x.reshape(self.shape)
+        for convolution, shift in zip(self.convolutions, shifts, strict=False):
+            patches = convolution.patches(x)
+            inputs.append(patches.reshape(-1, patches.shape[-1]))
+            x = act(patches @ convolution.weight.reshape(-1, convolution.weight.shape[-1]) + convolution.bias + shift)
+        x = x.reshape(-1)
+        for i, (layer, shift) in enumerate(zip(self.layers, shifts[len(self.convolutions) :], strict=True)):
+            inputs.append(x[None])
+            x = layer(x) + shift
+            x = x if i == len(self.layers) - 1 else act(x)
+        return x[0], inputs
 
 
 def gain_of(activation: str) -> float:

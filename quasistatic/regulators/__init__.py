@@ -7,3 +7,4 @@ from quasistatic.regulators.gentle import Sweeps as Sweeps
 from quasistatic.regulators.resample import Resample as Resample
 from quasistatic.regulators.restart import Restart as Restart
 from quasistatic.regulators.scheduled import Scheduled as Scheduled
+from quasistatic.regulators.spend import SpendWork as SpendWork

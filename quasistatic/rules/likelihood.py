@@ -3,7 +3,8 @@
     -d/dtheta mean log p(x) = < du/dtheta >_data - sum_i w_i du(X_i)/dtheta .
 
 With uniform weights over persistent, restarted or noise-started walkers this is PCD, CD or short-run training; with the
-weights of the account it is Jarzynski-corrected training. The rule is the same: the regulators differ.
+weights of the account it is Jarzynski-corrected training. The rule is the same: the regulators differ. Its auxiliary
+value `scores` holds the rows that the gradient is made of, for optimisers that use their metric.
 """
 
 from typing import Any
@@ -16,8 +17,10 @@ from jaxtyping import Array, Float
 from quasistatic._types import Key, ScalarLike
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
+from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
+from quasistatic.metric import scores_of
 from quasistatic.rules.base import AbstractRule
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
@@ -83,19 +86,34 @@ class MaximumLikelihood(AbstractRule):
         n = ensemble.n_walkers
         weights = ensemble.weights() if self.weighted else jnp.full((n,), 1.0 / n, ensemble.u.dtype)
         uniform = jnp.full((len(batch),), 1.0 / len(batch), ensemble.u.dtype)
+        scores = scores_of(
+            potential,
+            ensemble.x,
+            batch,
+            weights,
+            uniform,
+            cache=kernel.shared(ensemble.cache),
+            is_centred=self.centred and isinstance(energy, RBM),
+            is_weighted=self.weighted,
+        )
+        aux: dict[str, Any] = {}
         if self.positive == "sampled":
             data_phase = energy.sampled_gradient(key, batch, uniform, beta)
         else:
-            data_phase = energy.weighted_gradient(batch, uniform, beta)
-        aux: dict[str, Any] = {}
+            data_phase = scores.data_phase()
         if self.has_noise:
             model_phase, noise = _in_halves(energy, kernel, ensemble, weights, beta)
             _, response = jax.jvp(lambda m: self._contrast(energy, data_phase, m, beta), (model_phase,), (noise,))
-            aux = {"noise": noise, "response": response}
+            aux |= {"noise": noise, "response": response}
         else:
-            model_phase = energy.weighted_gradient(ensemble.x, weights, beta, kernel.shared(ensemble.cache))
+            model_phase = scores.model_phase()
         gradient = self._contrast(energy, data_phase, model_phase, beta)
-        return self._penalised(gradient, energy), aux, rule_state
+        penalty = self._penalty(gradient, energy)
+        if penalty is not None:
+            gradient = jax.tree.map(jnp.add, gradient, penalty)
+        if self.positive == "exact":  # sampled hidden states are not the rows that the gradient is made of
+            aux["scores"] = eqx.tree_at(lambda s: s.extra, scores, penalty, is_leaf=lambda leaf: leaf is None)
+        return gradient, aux, rule_state
 
     def curvature(
         self, potential: Potential, batch: Float[Array, "batch ..."], ensemble: Ensemble, direction: Any
@@ -121,7 +139,9 @@ class MaximumLikelihood(AbstractRule):
             weights = jax.nn.softmax(log_w - (u - ensemble.u))
             data = energy.weighted_gradient(batch, uniform, potential.beta)
             model = energy.weighted_gradient(ensemble.x, weights, potential.beta)
-            return self._penalised(self._contrast(energy, data, model, potential.beta), energy)
+            contrast = self._contrast(energy, data, model, potential.beta)
+            penalty = self._penalty(contrast, energy)
+            return contrast if penalty is None else jax.tree.map(jnp.add, contrast, penalty)
 
         return jax.jvp(gradient, (trained,), (direction,))[1]
 
@@ -129,13 +149,19 @@ class MaximumLikelihood(AbstractRule):
         gradient = jax.tree.map(jnp.subtract, data_phase, model_phase)
         return energy.centred(gradient, data_phase, model_phase, beta) if self.centred else gradient
 
-    def _penalised(self, gradient: AbstractEnergy, energy: AbstractEnergy) -> AbstractEnergy:
-        def add(slope, parameter, is_interaction):
-            if slope is None or not is_interaction:
-                return slope
-            return slope + self.l1 * jnp.sign(parameter) + self.l2 * parameter
+    def _penalty(self, gradient: AbstractEnergy, energy: AbstractEnergy) -> Any:
+        """Gradient of the penalties, or None without any."""
+        if not any(isinstance(c, Array) or c for c in (self.l1, self.l2)):
+            return None
 
-        return jax.tree.map(add, gradient, energy, energy.interaction_mask(), is_leaf=lambda leaf: leaf is None)
+        def slope(part, parameter, is_interaction):
+            if part is None:
+                return None
+            if not is_interaction:
+                return jnp.zeros_like(part)
+            return self.l1 * jnp.sign(parameter) + self.l2 * parameter
+
+        return jax.tree.map(slope, gradient, energy, energy.interaction_mask(), is_leaf=lambda leaf: leaf is None)
 
 
 def _in_halves(

@@ -52,7 +52,8 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     )
     trained, fixed = eqx.partition(state.model, eqx.is_inexact_array)
     descent: Any = gradient
-    updates, opt_state = trainer.optimiser.update(descent, state.opt_state, trained)
+    optimiser = optax.with_extra_args_support(trainer.optimiser)
+    updates, opt_state = optimiser.update(descent, state.opt_state, trained, scores=aux.get("scores"))
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
     scale = jnp.asarray(controls.lr_scale)
     if trainer.keep_ess is not None:

@@ -26,6 +26,7 @@ LAYERS = {
     "energies": 1,
     "kernels": 2,
     "thermo": 3,
+    "metric": 3,
     "regulators": 4,
     "rules": 4,
     "evaluate": 4,

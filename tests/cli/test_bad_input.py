@@ -108,6 +108,28 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
         nothing,
         "optimiser.momentum",
     ),
+    "damping for adam": (["train", *settings("optimiser.kind=adam", "optimiser.damping=0.1")], nothing, "natural"),
+    "metric of sampled units": (
+        ["train", *settings("optimiser.kind=natural", "training.positive=sampled")],
+        nothing,
+        "training.positive",
+    ),
+    "adaptive damping of a schedule": (
+        ["train", *settings("optimiser.kind=natural", "optimiser.adaptive=true")],
+        nothing,
+        "optimiser.schedule",
+    ),
+    "dense metric of a large model": (
+        ["train", *settings("optimiser.kind=natural", "optimiser.solver=dense", "model.n_hidden=500")],
+        nothing,
+        "8192",
+    ),
+    "K-FAC of an RBM": (["train", *settings("optimiser.kind=natural", "optimiser.solver=kfac")], nothing, "networks"),
+    "rows beyond the memory": (
+        ["train", "ising", *settings("optimiser.kind=natural", "data.n_samples=4000000")],
+        nothing,
+        "optimiser.solver",
+    ),
     "spins for binary data": (["train", *settings(*TINY, "model.units=spin")], nothing, "Spin"),
     "components beyond the data": (
         ["train", "mixture", *settings("model.n_components=99", "data.n_samples=50")],
