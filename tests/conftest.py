@@ -16,7 +16,7 @@ import pytest
 
 SEED = "QUASISTATIC_TEST_SEED"
 # Folders whose tests state identities in machine epsilons of float64.
-FLOAT64 = {"laws", "energies", "kernels"}
+FLOAT64 = {"laws", "energies", "kernels", "dissipation"}
 
 
 @pytest.fixture
