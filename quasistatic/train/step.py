@@ -21,6 +21,7 @@ from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
 from quasistatic.regulators import Reading
+from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.process import advance, switch
 from quasistatic.train.state import TrainState
 from quasistatic.train.trainer import Trainer
@@ -38,8 +39,9 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     controls, ensemble, regulator_states, ledger = _regulate(trainer, key, state, batch)
     potential = Potential(state.model, controls.beta)
 
-    moved, _, info = advance(named(key, "relax"), trainer.kernel, potential, ensemble, controls)
-    ledger = ledger.close(ensemble, moved, info)
+    moved, work, info = advance(named(key, "relax"), trainer.kernel, potential, ensemble, controls)
+    switched = _switched(trainer, state.ensemble, ensemble, potential, work)
+    ledger = ledger.close(ensemble, moved, info, switched=switched, time=controls.step_size * controls.n_sweeps)
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
     gradient, _, rule_state = trainer.rule.gradient(
@@ -70,6 +72,24 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         gradient_norm=optax.tree.norm(gradient).astype(moved.u.dtype),
         result=_result(trainer, state, ledger, moved, gradient),
     )
+
+
+def _switched(trainer: Trainer, last: Ensemble, regulated: Ensemble, potential: Potential, work: Array) -> Array:
+    """Work of this switch on the walkers of the last gradient, before regulators replaced any of them.
+
+    Costs one more evaluation of the potential in the steps in which some were replaced.
+
+    Args:
+        trainer: what does not evolve.
+        last: walkers that made the last gradient.
+        regulated: the same after resampling and restarts.
+        potential: the new potential.
+        work: work of the switch on `regulated`.
+    """
+    if not trainer.regulators:
+        return work
+    is_replaced = jnp.any(last.x != regulated.x)
+    return jax.lax.cond(is_replaced, lambda: switch(trainer.kernel, potential, last)[1], lambda: work)
 
 
 def _regulate(trainer: Trainer, key: Key, state: TrainState, batch: Array) -> tuple:
@@ -189,4 +209,6 @@ def run_chunk(trainer: Trainer, state: TrainState, data: Float[Array, "n ..."], 
     dynamic, static = eqx.partition(state, eqx.is_array)
     epoch = state.step // per_epoch
     dynamic, _, _ = jax.lax.while_loop(is_running, body, (dynamic, epoch, permutation(epoch)))
-    return settle(trainer, eqx.combine(dynamic, static))
+    settled = settle(trainer, eqx.combine(dynamic, static))
+    _, way_back = switch(trainer.kernel, Potential(state.model, state.controls.beta), settled.ensemble)
+    return eqx.tree_at(lambda s: s.ledger, settled, settled.ledger.travelled(way_back))

@@ -19,7 +19,11 @@ def learned(rate, start, duration, target):
     def flow(t, y):
         centre, mean = y[:2], y[2:4]
         velocity = rate(t) @ TRAP.stiffness @ (target - mean)
-        return [*velocity, *(TRAP.mobility @ TRAP.stiffness @ (centre - mean)), (centre - mean) @ TRAP.stiffness @ velocity]
+        return [
+            *velocity,
+            *(TRAP.mobility @ TRAP.stiffness @ (centre - mean)),
+            (centre - mean) @ TRAP.stiffness @ velocity,
+        ]
 
     work = 0.5 * start @ TRAP.stiffness @ start
     y = solve_ivp(flow, (0, duration), [*start, 0, 0, work], "DOP853", rtol=1e-10, atol=1e-12).y[:, -1]

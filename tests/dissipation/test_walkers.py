@@ -66,9 +66,7 @@ def optimum():
     x = jax.random.normal(jax.random.key(1), (n,)) / jnp.sqrt(BETA * 0.7)
     centres = path(0.0, stepped.optimal_jumps(D, 25))
     step = trap.mobility / BETA * TAU / 25  # of the potential u = beta E
-    ensemble, work = followed(
-        jax.random.key(2), ExactMoves(), x, centres, stiffness=0.7, beta=BETA, step_size=step
-    )
+    ensemble, work = followed(jax.random.key(2), ExactMoves(), x, centres, stiffness=0.7, beta=BETA, step_size=step)
     return stepped, np.asarray(work), ensemble
 
 
@@ -100,7 +98,7 @@ def test_estimators_agree(optimum):
     rng = np.random.default_rng(5)
     mixed = np.stack([rng.permutation(row) for row in work])
     assert not near(excess_work.from_variance(mixed.sum(0)), exact, 20)
-    assert not near(excess_work.from_jarzynski(-total), exact, 20)
+    assert not near(excess_work.from_jarzynski(mixed.sum(0)), exact, 20)
 
 
 def test_errors_are_calibrated():
@@ -134,9 +132,7 @@ def test_work_statistics(kind, mean, variance, ess):
     assert abs(np.exp(-stepped.work_variance(mean, stationary)) - ess) < 6e-5
     x = jnp.sqrt(stationary) * jax.random.normal(jax.random.key(3), (n_walkers,))
     centres = path(0.0, jumps)
-    ensemble, _ = followed(
-        jax.random.key(4), Langevin(), x, centres, stiffness=1.0, beta=1.0, step_size=2 / 50
-    )
+    ensemble, _ = followed(jax.random.key(4), Langevin(), x, centres, stiffness=1.0, beta=1.0, step_size=2 / 50)
     work = np.asarray(ensemble.account.work.value)
     assert abs(work.mean() - mean) < SIGMAS * np.sqrt(variance / n_walkers)
     assert abs(work.var() - variance) < SIGMAS * variance * np.sqrt(2 / n_walkers)
@@ -165,21 +161,21 @@ def test_start_out_of_equilibrium():
     assert stepped.lag > 0
 
 
-@pytest.mark.parametrize("n_walkers", [100, 1600])
+@pytest.mark.parametrize("n_walkers", [100, 400])
 def test_size_scaling(n_walkers):
     """Scatter of the learned centre falls as `1/N`; so does the bias of (a), to `(exp(var W) - 1) / 2N`."""
-    repeats = 400 * 1600 // n_walkers // 4
-    rng = np.random.default_rng(n_walkers)
+    repeats = 40_000 // n_walkers
     stepped = SteppedTrap.langevin(Trap(), 1 / 20)
     ends = learned_ends(jax.random.key(n_walkers), repeats, n_walkers)
     predicted = scatter(stepped, 20) / n_walkers
     assert abs(ends.var() / predicted - 1) < SIGMAS * np.sqrt(2 / repeats)
-    work = rng.normal(0.5, 1.0, (20_000, n_walkers))
-    found = np.log(np.exp(-work).mean(1)) + work.mean(1)
+    work = np.random.default_rng(n_walkers).normal(0.5, 1.0, (4_000_000 // n_walkers, n_walkers))
+    # the plain mean replaced by its expectation: same bias, less noise
+    found = 0.5 + np.log(np.exp(-work).mean(1)) - 0.5
     error = found.std() / np.sqrt(len(found))
-    assert abs(found.mean() - 0.5 + (np.e - 1) / (2 * n_walkers)) < SIGMAS * error + 3 / n_walkers**2 + 2e-4 * (
-        n_walkers < 200
-    )
+    first_order = -(np.e - 1) / (2 * n_walkers)
+    assert abs(found.mean() - first_order) < SIGMAS * error + 0.1 * abs(first_order)  # 1/N^2 terms
+    assert found.mean() < -SIGMAS * error
 
 
 @eqx.filter_jit
