@@ -42,8 +42,12 @@ def line_metric(
     centred = features - (features @ p)[:, None]
     covariance = (centred * p) @ centred.T
     # cumulated at the faces between grid points, where the density is the geometric mean of its neighbours
-    cumulated = beta * jnp.cumsum(centred * p, axis=1)[:, :-1]
-    face = jnp.sqrt(p[1:] * p[:-1]) / spacing
+    # and summed from the nearer end: in float32 the far end would be rounding, divided by a small density
+    terms = beta * centred * p
+    from_left = jnp.cumsum(terms, axis=1)[:, :-1]
+    from_right = -jnp.flip(jnp.cumsum(jnp.flip(terms, 1), axis=1), 1)[:, 1:]
+    cumulated = jnp.where(jnp.cumsum(p)[:-1] < 0.5, from_left, from_right)
+    face = jnp.sqrt(p[1:]) * jnp.sqrt(p[:-1]) / spacing
     is_carried = face > 1e-14
     share = jnp.where(is_carried, cumulated / jnp.where(is_carried, face, 1.0), 0.0)
     return covariance, spacing / mobility * share @ cumulated.T

@@ -11,6 +11,7 @@ from quasistatic.reproduce.trap_learning import Setting, Trajectory, gains, popu
 
 INK, MODEL, WALKERS, TRUTH = "#444444", "#C8501E", "#1F6FB4", "#4E8F3A"
 N_RIDGES = 26
+FRAME: Any = dict(frameon=True, facecolor="white", edgecolor="none", framealpha=0.9)
 
 
 def ridge(setting: Setting, run: Trajectory, step: float) -> Any:
@@ -33,7 +34,7 @@ def ridge(setting: Setting, run: Trajectory, step: float) -> Any:
         right.axhline(setting.closed_form, color=TRUTH, ls=":", lw=1.2, label="exact, continuous time, at the end")
         right.set_xlabel("time")
         right.set_ylabel("excess work [nats]")
-        right.legend(loc="lower right")
+        right.legend(loc="best", **FRAME)
         right.set_title(f"work {run.work[0, -1]:.2f} ± {run.stderr[0, -1]:.2f}, closed form {setting.closed_form:.2f}")
         left.set_title(setting.title)
     return fig
@@ -58,7 +59,7 @@ def _ridges(ax: Any, run: Trajectory, time: np.ndarray) -> None:
     ax.set_ylim(time[-1] + 0.03, -height - 0.03)
     ax.set_xlabel("x")
     ax.set_ylabel("time")
-    ax.legend(loc="lower left" if run.centre[0, 0] > 0 else "upper right").set_zorder(above + 1)
+    ax.legend(loc="lower left" if run.centre[0, 0] > 0 else "upper right", **FRAME).set_zorder(above + 1)
 
 
 def ways(found: list[Any], horizon: float) -> Any:
@@ -69,17 +70,21 @@ def ways(found: list[Any], horizon: float) -> Any:
     fig.set_size_inches(5.2, 3.6)
     with styled():
         colours = ("#7A6C5D", TRUTH, MODEL, WALKERS)
-        for (way, run, _, closed), colour in zip(found, colours, strict=True):
+        for (way, run, exact, closed), colour in zip(found, colours, strict=True):
             t = np.linspace(0, 1, len(closed))
             ax.plot(t, closed, color=colour, lw=1.2, label=f"{way.label}: {way.published:.3f}")
+            ax.plot(t, exact, color=colour, lw=0.9, ls=":")
             at = np.unique(np.linspace(0, len(closed) - 1, 14).astype(int))
             ax.errorbar(
                 t[at], run.work[0, at], run.stderr[0, at], color=colour, fmt="o", ms=2.6, lw=0.8, zorder=3
             )  # fmt: skip
+        ax.plot([], [], color=INK, lw=1.2, label="as published (constant rate: fast walkers)")
+        ax.plot([], [], color=INK, lw=0.9, ls=":", label="exact, same steps")
         ax.errorbar([], [], [], color=INK, fmt="o", ms=2.6, lw=0.8, label="walkers, 1 standard error")
         ax.set_xlabel(f"time / {horizon:g}")
         ax.set_ylabel("excess work [nats]")
         ax.set_title("Four ways to learn the mean of a Gaussian in the same time")
+        ax.set_ylim(-0.01, 0.44)
         ax.legend(loc="upper left")
     return fig
 
@@ -107,7 +112,7 @@ def quartic(exact: dict[float, dict[str, Learned]], measured: dict[str, Learned]
             ax.set_ylim(-0.7, len(rules) - 0.4)
         right.set_xscale("log")
         right.set_yticks(place, [""] * len(rules))
-        left.legend(loc="upper right")
+        left.legend(loc="lower left", bbox_to_anchor=(0.13, 0.0), **FRAME)
         left.set_title("Quartic energy: cost")
         right.set_title("Quartic energy: what is learned")
     return fig
