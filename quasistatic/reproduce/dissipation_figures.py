@@ -99,7 +99,9 @@ def quartic(exact: dict[float, dict[str, Learned]], measured: dict[str, Learned]
     with styled():
         for duration, colour in zip(exact, (TRUTH, INK), strict=True):
             found = [exact[duration][rule] for rule in rules]
-            left.plot([f.excess for f in found], place, "o", ms=4, color=colour, label=f"population, tau = {duration:g}")
+            left.plot(
+                [f.excess for f in found], place, "o", ms=4, color=colour, label=f"population, tau = {duration:g}"
+            )
             learned = [(f.divergence, y) for f, y in zip(found, place, strict=True) if f.divergence > 1e-12]
             right.plot(*zip(*learned, strict=True), "o", ms=4, color=colour, label=f"population, tau = {duration:g}")
         left.errorbar(

@@ -124,9 +124,7 @@ def walkers(
     """Independent runs with measured work. Args: setting, `(mu, th_0, u_0)`; walkers start with unit variance."""
     mobility, centre, mean = setting
     keys = jax.random.split(key, n_runs)
-    found = _walkers(
-        keys, jnp.asarray(gain), jnp.asarray([mobility * step, centre, mean], float), n_walkers=n_walkers
-    )
+    found = _walkers(keys, jnp.asarray(gain), jnp.asarray([mobility * step, centre, mean], float), n_walkers=n_walkers)
     return Trajectory(*(np.asarray(part) for part in found))
 
 
@@ -177,7 +175,9 @@ def population(gain: np.ndarray, setting: tuple[float, float, float], *, step: f
     return tuple(np.array(rows).T)
 
 
-def protocol_work(key: Key, table: dict[float, np.ndarray], *, n: int, n_walkers: int) -> dict[float, tuple[float, float]]:
+def protocol_work(
+    key: Key, table: dict[float, np.ndarray], *, n: int, n_walkers: int
+) -> dict[float, tuple[float, float]]:
     """Mean work of walkers along prescribed jumps in a trap of `mu = kap = b = 1`, and its standard error.
 
     Args:

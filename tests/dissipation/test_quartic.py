@@ -36,7 +36,9 @@ def test_metric_of_a_trap():
 def test_length():
     """Linear path `th_1: -1 -> 1` at `th_2 = -1`: its cost and its length in the friction metric."""
     d = np.array([2.0, 0.0])
-    speed = [d @ np.asarray(quartic._metric(jnp.array([s, -1.0]))[1]) @ d for s in -1 + 2 * (np.arange(200) + 0.5) / 200]
+    speed = [
+        d @ np.asarray(quartic._metric(jnp.array([s, -1.0]))[1]) @ d for s in -1 + 2 * (np.arange(200) + 0.5) / 200
+    ]
     assert abs(np.mean(speed) - 3.9537) < 1e-3
     assert abs(bounds.length(np.array(speed)) ** 2 / 200**2 - 3.8963) < 1e-3
 
