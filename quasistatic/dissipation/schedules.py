@@ -3,7 +3,8 @@
 A schedule gives the factor `rate(k)` of update `k`: `th += rate(k) * (gradient of the log-likelihood)`. With `K`
 relaxations between the first and the last update, `z` the friction in updates and `I` the Fisher information,
 
-    discontinuous   rate = (z + 1/2) / (K + 2z) / I   first,   1 / (K - k + 2z) / I   between,   (z + 1/2) / 2z / I   last
+    discontinuous   rate = 1 / (K - k + 2z) / I       between jumps of
+                           (z + 1/2) / (K + 2z) / I   first, and (z + 1/2) / 2z / I last
     continuous      rate = 1 / (K - k + z) / I
     weighted        rate = 1 / (K - k + t0) / I       the gradient has no lag, so there is no friction to correct
     endless         rate = 1 / (T I)                  unknown horizon

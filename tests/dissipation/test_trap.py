@@ -5,7 +5,7 @@ Numbering of the method's acceptance tests, and where each is answered (`tests/d
      1  first law per walker                    test_walkers.test_first_law_and_identity
      2  bias of the likelihood = excess work    test_walkers.test_first_law_and_identity; tests/train/test_bias.py
      3  table of the trap                       test_trap.test_table
-     4  exact discrete optimum                  test_trap.test_discrete_optimum; test_walkers.test_walkers_at_the_optimum
+     4  exact discrete optimum                  test_trap.test_discrete_optimum; test_walkers.test_walkers_at_...
      5  feedback law                            test_trap.test_feedback_law; tests/rules/test_set_point.py
      6  schedules as learning rules             test_trap.test_schedules, test_any_start
      7  constant rate                           test_trap.test_constant_rate
@@ -161,8 +161,12 @@ def test_any_start():
 
 @pytest.mark.parametrize(
     "mobility, rate, duration, centre, mean, work, gap",
-    [(100, 10, 1, -10, -10, 5.0, None), (10, 10, 1, 10, -10, 49.991626, None), (1, 0.5, 5, -1, -1, 0.2499308, 0.0166363)],
-)  # fmt: skip
+    [
+        (100, 10, 1, -10, -10, 5.0, None),
+        (10, 10, 1, 10, -10, 49.991626, None),
+        (1, 0.5, 5, -1, -1, 0.2499308, 0.0166363),
+    ],
+)
 def test_constant_rate(mobility, rate, duration, centre, mean, work, gap):
     """Work of a constant rate: closed form against the integrated loop, from any start, at any speed."""
     trap = Trap(mobility=mobility)

@@ -63,7 +63,6 @@ def log_z_of(model):
 CASES = ["cd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pcd", "resampled", "from data"))]
 
 
-
 @functools.cache
 def case(name):
     """Start and end of a run, and its approximate and true log-likelihood from the walkers of each gradient."""
@@ -154,7 +153,7 @@ def test_metrics_without_auditor_and_of_the_fused_move():
 
 
 def test_least_work_of_a_trap():
-    """The set-point law pays `tau / (tau + 2/nu)` of its work for transport: bound, excess work and efficiency agree."""
+    """The set-point law pays `tau / (tau + 2/nu)` of its work for transport; the bound agrees."""
     precision, step, n = 1.3, 0.02, 40  # of the potential u = beta E: relaxation rate 1.3
     trainer = qs.Trainer(
         qs.Langevin(),
