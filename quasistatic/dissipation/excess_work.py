@@ -36,8 +36,7 @@ def from_free_energy(work: Work, free_energy: Estimate | float) -> Estimate:
         free_energy: `dF = F_1 - F_0`, exact or estimated on *other* walkers, nats.
     """
     w = _checked(work)
-    is_exact = isinstance(free_energy, float | int)
-    known = Estimate(free_energy, 0.0, None, "none", "given") if is_exact else free_energy
+    known = free_energy if isinstance(free_energy, Estimate) else Estimate(free_energy, 0.0, None, "none", "given")
     if known.value is None:
         return Estimate.withheld(known.reason or "there is no free energy", "mean work less free energy")
     stderr = float(np.hypot(w.std(ddof=1) / np.sqrt(w.size), known.stderr or 0.0))

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from quasistatic.dissipation.schedules import KINDS
 from quasistatic.errors import InputError
@@ -55,14 +55,14 @@ def steer(
         raise InputError(f"K must be at least 1 and the offset positive, got {n_relaxations} and {offset}")
     n = n_relaxations
 
-    def init(parameters: Any) -> Int[Array, ""]:
-        del parameters
+    def init(params: Any) -> Any:
+        del params
         return jnp.zeros((), jnp.int32)
 
-    def update(gradient: Any, count: Int[Array, ""], parameters: Any = None) -> tuple[Any, Int[Array, ""]]:
-        g, unravel = ravel_pytree(gradient)
-        fisher, friction = metric(parameters)
-        left = jnp.asarray(n - count, g.dtype)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        g, unravel = ravel_pytree(updates)
+        fisher, friction = metric(params)
+        left = jnp.asarray(n - state, g.dtype)
         if kind == "weighted":
             step = jnp.linalg.solve((left + offset) * fisher, g)
         elif kind == "continuous":
@@ -70,7 +70,7 @@ def steer(
         else:
             step = _with_jumps(fisher, friction, g, left, n)
         is_over = left < (0 if kind == "discontinuous" else 1)
-        return unravel(jnp.where(is_over, 0.0, -step)), count + 1
+        return unravel(jnp.where(is_over, 0.0, -step)), state + 1
 
     return optax.GradientTransformation(init, update)
 

@@ -114,7 +114,7 @@ def quartic(exact: dict[float, dict[str, Learned]], measured: dict[str, Learned]
             ax.set_ylim(-0.7, len(rules) - 0.4)
         right.set_xscale("log")
         right.set_yticks(place, [""] * len(rules))
-        left.legend(loc="lower left", bbox_to_anchor=(0.13, 0.0), **FRAME)
+        fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
         left.set_title("Quartic energy: cost")
         right.set_title("Quartic energy: what is learned")
     return fig

@@ -173,7 +173,9 @@ def _quartic(key: Key, n_walkers: int) -> tuple[list[Row], dict[float, dict[str,
         for rule, (divergence, excess) in table.items():
             found, where = exact[duration][rule], f"quartic, tau = {duration:g}, {rule}"
             rows.append(Row(f"{where}: excess work [nats]", excess, found.excess, 0.0, 0.002 * excess))
-            rows.append(Row(f"{where}: divergence", divergence, found.divergence, 0.0, 0.03 * divergence + 1e-9))
+            # given to two digits
+            digit = 10.0 ** np.floor(np.log10(divergence)) / 10 if divergence else 1e-9
+            rows.append(Row(f"{where}: divergence", divergence, found.divergence, 0.0, 0.6 * digit))
         rows.append(_ranked(f"quartic, tau = {duration:g}", RANKING if duration > 10 else COARSE, exact[duration]))
     # the same random numbers for every rule: differences are then better known than the values
     measured = {rule: quartic.walkers(key, rule, 20.0, n_walkers=n_walkers) for rule in quartic.RULES}

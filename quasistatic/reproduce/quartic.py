@@ -209,7 +209,7 @@ def _walkers(key: Key, rule: Array, *, n: int, step: float, n_walkers: int) -> t
         seen = jnp.stack([ensemble.x[:, 0], ensemble.x[:, 0] ** 2 / 2])
         plain, weighted = wanted - jnp.mean(seen, 1), wanted - seen @ ensemble.weights()
 
-        def steered(kind: str, gradient: Array) -> Array:
+        def steered(kind: str, gradient: Array) -> Any:
             return laws[kind].update(gradient, jnp.asarray(k, jnp.int32), theta)[0]
 
         is_running = k < n

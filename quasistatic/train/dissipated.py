@@ -109,7 +109,7 @@ def travel(trainer: Trainer, start: Ensemble) -> Travelled:
         trainer: kernel and regulators.
         start: the driver when its books were opened.
     """
-    kernel = trainer.kernel
+    kernel: Any = trainer.kernel
     is_plain = isinstance(kernel, Langevin) and kernel.box is None and kernel.clip is None
     if not is_plain or trainer.regulators:
         return lambda state: None
