@@ -40,7 +40,7 @@ def from_free_energy(work: Work, free_energy: Estimate | float) -> Estimate:
     if known.value is None:
         return Estimate.withheld(known.reason or "there is no free energy", "mean work less free energy")
     stderr = float(np.hypot(w.std(ddof=1) / np.sqrt(w.size), known.stderr or 0.0))
-    return Estimate(w.mean() - known.value, stderr, None, "none", "mean work less free energy")
+    return Estimate(float(w.mean()) - known.value, stderr, None, "none", "mean work less free energy")
 
 
 def from_jarzynski(work: Work) -> Estimate:
@@ -49,7 +49,7 @@ def from_jarzynski(work: Work) -> Estimate:
     log_mean = logsumexp(-w) - np.log(w.size)
     influence = w + np.exp(-w - log_mean)
     stderr = influence.std(ddof=1) / np.sqrt(w.size)
-    ess = float(np.exp(2 * logsumexp(-w) - logsumexp(-2 * w)) / w.size)
+    ess = float(np.exp(2 * float(logsumexp(-w)) - float(logsumexp(-2 * w))) / w.size)
     return Estimate(w.mean() + log_mean, stderr, ess, "low", "mean work less Jarzynski free energy")
 
 
