@@ -49,7 +49,8 @@ def from_jarzynski(work: Work) -> Estimate:
     log_mean = logsumexp(-w) - np.log(w.size)
     influence = w + np.exp(-w - log_mean)
     stderr = influence.std(ddof=1) / np.sqrt(w.size)
-    ess = float(np.exp(2 * float(logsumexp(-w)) - float(logsumexp(-2 * w))) / w.size)
+    weight = np.exp(w.min() - w)
+    ess = float(weight.sum() ** 2 / (w.size * (weight @ weight)))
     return Estimate(w.mean() + log_mean, stderr, ess, "low", "mean work less Jarzynski free energy")
 
 
