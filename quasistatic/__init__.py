@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from quasistatic.rules import NoiseContrastive as NoiseContrastive
     from quasistatic.rules import PseudoLikelihood as PseudoLikelihood
     from quasistatic.rules import ScoreMatching as ScoreMatching
+    from quasistatic.rules import SetPoint as SetPoint
     from quasistatic.thermo import Controls as Controls
     from quasistatic.thermo import Ensemble as Ensemble
     from quasistatic.thermo import advance as advance
@@ -80,7 +81,7 @@ _HOME = {
     "kernels": ("AbstractKernel", "AuxiliaryGibbs", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
     "metric": ("minimal_dissipation", "natural_gradient"),
     "regulators": ("AbstractRegulator", "KeepESS", "Resample", "Restart", "Scheduled", "SpendWork", "Sweeps"),
-    "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching"),
+    "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching", "SetPoint"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),
     "train": ("Plan", "Trainer", "cd", "fit", "jarzynski", "pcd", "short_run"),
 }

@@ -8,7 +8,7 @@ dashes and markers say the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -89,7 +89,8 @@ def panels(run: Run) -> list[Panel]:
         _live_error(table, wide, no_live),
         _ess(table, no_live),
         _work(table),
-        _excess_work(table),
+        _excess_work(table, wide),
+        *_dissipation(table, wide),
         _motion(table),
         _gradient(table),
     ]
@@ -274,15 +275,44 @@ def _work(table: Table) -> Panel:
     return _simple(table, "work", "Work and heat", "nats per walker", note, columns, zero=True)
 
 
-def _excess_work(table: Table) -> Panel:
-    note = "Totals since the start. Excess work is what was spent beyond the free-energy difference; shadow work "
-    note += "is the price of a kernel without detailed balance: zero for Gibbs and Metropolis moves, booked as work "
-    note += "by fused Langevin moves."
+def _excess_work(table: Table, wide: float) -> Panel:
+    note = "Totals since the start. Excess work is what was spent beyond the free-energy difference, on the walkers "
+    note += "that made the gradients; least work is a bound for the distance travelled so far. Shadow work is the "
+    note += "price of a kernel without detailed balance: zero for Gibbs and Metropolis moves, booked as work by "
+    note += "fused Langevin moves."
     columns = (
         ("excess_work", "excess work", "driver", "line"),
+        ("minimal_work", "least work for this distance", "train", "dashed"),
         ("shadow_work", "shadow work", "auditor", "dashed"),
     )
-    return _simple(table, "excess_work", "Excess and shadow work", "nats per walker", note, columns, zero=True)
+    panel = _simple(table, "excess_work", "Excess and shadow work", "nats per walker", note, columns, zero=True)
+    curves = [replace(c, half_width=_half(table, wide)) if c.label == "excess work" else c for c in panel.curves]
+    return replace(panel, curves=tuple(curves))
+
+
+def _dissipation(table: Table, wide: float) -> list[Panel]:
+    """What a likelihood that believes the walkers is off by, and the share of the work that was needed."""
+    found = []
+    if _column(table, "ll_approximate") is not None and _column(table, "excess_work") is not None:
+        step = table["step"]
+        note = "Approximate minus true log-likelihood of the training examples. Without weights it is the excess work: "
+        note += "negative only if walkers started out of equilibrium. With the driver's own weights it is nearly gone."
+        curves = [Curve("without weights", step, table["excess_work"], "driver", "line", _half(table, wide))]
+        own, audited = _column(table, "log_z_driver"), _column(table, "log_z")
+        if own is not None and audited is not None:
+            curves.append(Curve("with weights", step, audited - own, "auditor", "dashed"))
+        found.append(Panel("bias", "Bias of the likelihood", "nats", note, tuple(curves), zero=True))
+    if _column(table, "efficiency") is not None:
+        note = "Least work for the distance travelled over excess work: 1 if no schedule could have spent less. Low "
+        note += "when walkers lag behind, or when the speed of training was uneven."
+        columns = (("efficiency", "efficiency", "driver", "line"),)
+        found.append(_simple(table, "efficiency", "Efficiency", "least / excess work", note, columns))
+    return found
+
+
+def _half(table: Table, wide: float) -> np.ndarray | None:
+    error = table.get("excess_work_stderr")
+    return None if error is None else wide * error
 
 
 def _motion(table: Table) -> Panel:

@@ -45,7 +45,11 @@ TERMS = {
         "What a kernel without detailed balance adds: zero for Gibbs and Metropolis moves, the "
         "discretisation correction for Langevin moves."
     ),
-    "excess work": "Work and shadow work beyond the change of free energy: what training too fast costs.",
+    "excess work": (
+        "Work beyond the change of free energy, of the walkers that made the gradients: what training too fast costs, "
+        "and by how much a likelihood that believes these walkers is too high."
+    ),
+    "efficiency": "Least work for the distance travelled over excess work: a share of the work that was needed.",
     "flip rate": ("Share of the units that change when the walkers are moved. Near zero, the chains are frozen."),
     "score": (
         "Number that picks the best checkpoint, never read from the auditor. The pseudo-log-likelihood is the sum "

@@ -85,7 +85,12 @@ ENTRIES = (
         "Carbone, Hua, Coste, Vanden-Eijnden 2023, arXiv:2305.19414",
         "jarzynski_mnist",
     ),
-    Entry("minimal-dissipation", "minimal-dissipation learning", "Hnybida, Verret 2025, arXiv:2510.03137"),
+    Entry(
+        "minimal-dissipation",
+        "work of the walkers beside the closed forms; schedules of least work; a quartic energy",
+        "Hnybida, Verret 2025, arXiv:2510.03137",
+        "minimal_dissipation",
+    ),
     Entry("temperature", "endogenous temperature", "Süleymanoğlu 2026, arXiv:2603.02525"),
     Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),
     Entry("short-runs", "non-convergent training", "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428"),

@@ -1,8 +1,10 @@
 """Ledger: what a population has received over a whole run, as means over walkers.
 
-Work, heat and shadow work are *unweighted* means per update, booked before any resampling and summed in two-float
-arithmetic. Their sum minus the free-energy change is the excess work. Averages of rates cover the updates since the
-last reading; `lowest_cess` and `group_variance` watch whether the groups can still carry a free energy.
+Work, heat and shadow work are *unweighted* means per update, summed in two-float arithmetic: the books of the walkers
+that go on. `switch_work` is what each switch did to the walkers that *made* the gradient, before any of them was
+resampled or restarted. Its mean less the free-energy change is the excess work, by which a likelihood that believes
+these walkers exceeds the true one. Averages of rates cover the updates since the last reading; `lowest_cess` watches
+whether the groups can still carry a free energy.
 """
 
 import equinox as eqx
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from quasistatic._numerics import TwoFloat
-from quasistatic._types import IntScalarLike, Scalar
+from quasistatic._types import IntScalarLike, Scalar, ScalarLike
 from quasistatic.kernels.base import Info
 from quasistatic.thermo.account import Account, add_each
 from quasistatic.thermo.ensemble import Ensemble
@@ -33,6 +35,10 @@ class Ledger(eqx.Module):
         accept_rate: sum of acceptance rates since the last reading.
         n_frozen: consecutive updates in which no unit of any walker changed.
         lowest_cess: smallest conditional ESS of a group at one update, in walkers, since the books were opened.
+        switch_work: work of all switches on the occupant of each slot before resampling and restarts, shape `(n,)`,
+            nats; a fused move's shadow work is in it.
+        length: length of the path in the Fisher metric, of straight pieces between the ends of chunks, root nats.
+        time: sum of step size times sweeps of all relaxations.
     """
 
     work: TwoFloat
@@ -45,6 +51,9 @@ class Ledger(eqx.Module):
     accept_rate: Scalar
     n_frozen: Int[Array, ""]
     lowest_cess: Scalar
+    switch_work: TwoFloat
+    length: Scalar
+    time: Scalar
 
     @classmethod
     def open(cls, ensemble: Ensemble) -> "Ledger":
@@ -66,17 +75,31 @@ class Ledger(eqx.Module):
             accept_rate=zero,
             n_frozen=none,
             lowest_cess=jnp.asarray(m, dtype),
+            switch_work=account.work,
+            length=zero,
+            time=zero,
         )
 
-    def close(self, before: Ensemble, after: Ensemble, info: Info) -> "Ledger":
+    def close(
+        self,
+        before: Ensemble,
+        after: Ensemble,
+        info: Info,
+        *,
+        switched: Float[Array, " n"] | None = None,
+        time: ScalarLike = 0.0,
+    ) -> "Ledger":
         """Books one update of the population.
 
         Args:
             before: the population before switch and relaxation.
             after: the same walkers, in the same order, after them.
             info: the kernel's info, averaged over walkers.
+            switched: work of the switch on the walkers that made the last gradient; None when they are these.
+            time: step size times sweeps of the relaxation.
         """
         work, heat, shadow = _received(before.account, after.account)
+        switched = work if switched is None else switched
         cess = conditional_ess(before, work + shadow)
         mean_work = jnp.mean(work)
         flip_rate = info.get("flip_rate", jnp.zeros_like(mean_work))
@@ -94,6 +117,9 @@ class Ledger(eqx.Module):
             accept_rate=self.accept_rate + info.get("accept_rate", jnp.zeros_like(mean_work)),
             n_frozen=jnp.where(is_frozen, self.n_frozen + 1, 0),
             lowest_cess=jnp.minimum(self.lowest_cess, jnp.mean(cess)),
+            switch_work=self.switch_work.add(switched),
+            length=self.length,
+            time=self.time + time,
         )
 
     def settle(self, before: Ensemble, after: Ensemble) -> "Ledger":
@@ -101,10 +127,25 @@ class Ledger(eqx.Module):
         work, _, _ = _received(before.account, after.account)
         cess = conditional_ess(before, work)
         return eqx.tree_at(
-            lambda led: (led.work, led.lowest_cess),
+            lambda led: (led.work, led.lowest_cess, led.switch_work),
             self,
-            (self.work.add(jnp.mean(work)), jnp.minimum(self.lowest_cess, jnp.mean(cess))),
+            (
+                self.work.add(jnp.mean(work)),
+                jnp.minimum(self.lowest_cess, jnp.mean(cess)),
+                self.switch_work.add(work),
+            ),
         )
+
+    def travelled(self, work: Float[Array, " n"]) -> "Ledger":
+        """Adds a straight piece of the path, `sqrt(var work / 2)`.
+
+        The root of the excess work of one switch from end to end, were it small. Pieces of many updates leave out what
+        goes to and fro between them, which costs nothing while walkers do not follow it.
+
+        Args:
+            work: work of a switch between the two ends of the piece, at fixed walkers.
+        """
+        return eqx.tree_at(lambda led: led.length, self, self.length + jnp.sqrt(0.5 * jnp.var(work)))
 
     def resampled(self, n: IntScalarLike) -> "Ledger":
         """Counts resampled groups."""

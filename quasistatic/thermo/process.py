@@ -99,7 +99,7 @@ def advance_some(
     controls: Controls,
     *,
     n_moved: int,
-) -> tuple[Ensemble, Info]:
+) -> tuple[Ensemble, Float[Array, " n"], Info]:
     """One update in which a random subset of the walkers is moved and the others only switch to `after`.
 
     The subset is drawn without looking at the walkers, so for each of them the kernel of this update is a mixture of
@@ -115,7 +115,7 @@ def advance_some(
         n_moved: number of walkers that move, from 1 to all.
 
     Returns:
-        The ensemble; the kernel's info averaged over the walkers that moved.
+        As `advance`; the kernel's info is averaged over the walkers that moved.
 
     Raises:
         InputError: `n_moved` is not between 1 and the number of walkers.
@@ -127,12 +127,13 @@ def advance_some(
         raise InputError(f"n_moved must lie between 1 and the {ensemble.n_walkers} walkers, got {n_moved}")
     key_choice, key_move = split(key, 2)
     chosen = jax.random.permutation(key_choice, ensemble.n_walkers)[:n_moved]
-    switched, _ = switch(kernel, after, ensemble)
+    switched, work = switch(kernel, after, ensemble)
     if kernel.moves_with_switch:
-        some, _, info = advance(key_move, kernel, after, ensemble.taken(chosen), controls)
+        some, fused, info = advance(key_move, kernel, after, ensemble.taken(chosen), controls)
+        work = work.at[chosen].set(fused)
     else:
         some, info = relax(key_move, kernel, after, switched.taken(chosen), controls)
-    return switched.put(chosen, some), info
+    return switched.put(chosen, some), work, info
 
 
 def _met(kernel: AbstractKernel, after: Potential, ensemble: Ensemble) -> KernelState:

@@ -30,6 +30,7 @@ from quasistatic.evaluate.likelihood import pseudo_likelihood
 from quasistatic.run import Archive
 from quasistatic.train import anchor, checkpoint
 from quasistatic.train.auditing import AnchoredAuditor, audit, auditing_of
+from quasistatic.train.dissipated import DISSIPATED, travel
 from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
@@ -152,8 +153,8 @@ def fit(
     """
     _check_data(trainer, model, dataset)
     progress = progress or NoProgress()
-    recorder = _recorder(trainer, model, dataset)
     state = trainer.init(key, model)
+    recorder = _recorder(trainer, model, dataset, state)
     rows: list[dict[str, Any]] = []
     last = None if folder is None else folder / "checkpoints" / "last.npz"
     auditing = auditing_of(key, trainer, model, dataset, recorder)
@@ -202,7 +203,7 @@ def _check_data(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> No
         raise InputError(f"batch_size is {trainer.batch_size}, but there are {len(dataset.train)} training rows")
 
 
-def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Recorder:
+def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset, state: TrainState) -> Recorder:
     law = trainer.starting_law(model)
     start = float(law.log_partition(trainer.controls.beta))
     reference = dataset.train if dataset.heldout is None or not len(dataset.heldout) else dataset.heldout
@@ -219,7 +220,15 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset) -> Reco
             return row["ll_heldout_driver"]
         return pseudo_likelihood(state.model, scored, float(state.controls.beta))
 
-    return Recorder(dataset.train, dataset.heldout, log_z_start=start, rates=trainer.kernel.rates, score=score)
+    return Recorder(
+        dataset.train,
+        dataset.heldout,
+        log_z_start=start,
+        rates=trainer.kernel.rates,
+        score=score,
+        is_fused=trainer.kernel.moves_with_switch,
+        travelled=travel(trainer, state.ensemble),
+    )
 
 
 def _resumed(
@@ -322,7 +331,7 @@ def _summary(
             "exact": exact,
             "ess_driver": last["ess_driver"],
             "ess_auditor": last["ess_auditor"],
-            "excess_work": last["excess_work"],
+            **{name: last[name] for name in DISSIPATED},
         },
         "report": None,
         "time_total": last["time_elapsed"],

@@ -22,16 +22,19 @@ from quasistatic.thermo.estimators import log_z_from_groups
 from quasistatic.thermo.ledger import Ledger
 from quasistatic.train.anchor import Anchor
 from quasistatic.train.checkpoint import write_text
+from quasistatic.train.dissipated import Travelled, dissipation_row
 from quasistatic.train.state import TrainState
 
 COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work "
     "flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr gradient_norm n_resampled "
-    "accept_rate n_sweeps score log_z_exact anchor_step time_elapsed time_step"
+    "accept_rate n_sweeps score log_z_exact anchor_step excess_work_stderr ll_approximate minimal_work efficiency "
+    "time_elapsed time_step"
 ).split()
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
-shadow work are run totals of the driver's unweighted means per update. `feedback_bias` estimates `log_z_driver` minus
-the true `log Z` (see `train.feedback`); it is empty for training without account weights."""
+shadow work are run totals of the driver's unweighted means per update; excess work, the approximate likelihood of the
+training rows and the least work for the distance travelled are explained in `dissipated`. `feedback_bias` estimates
+`log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for training without account weights."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -88,6 +91,8 @@ class Recorder:
         log_z_start: log Z of the law at which the books were opened.
         rates: rates that the kernel reports.
         score: function of the model that says how good it is without reading the auditor (picks the best checkpoint).
+        is_fused: whether the kernel books work and shadow work as one number.
+        travelled: bound on the excess work from what the walkers travelled.
     """
 
     def __init__(
@@ -98,12 +103,16 @@ class Recorder:
         log_z_start: float,
         rates: tuple[str, ...],
         score: Callable[[TrainState, Mapping[str, Any]], float | None],
+        is_fused: bool = False,
+        travelled: Travelled = lambda state: None,
     ):
         self._train = jnp.asarray(train[:MONITORED], float)
         self._heldout = None if heldout is None or not len(heldout) else jnp.asarray(heldout, float)
         self._log_z_start = log_z_start
         self._rates = rates
         self._score = score
+        self._is_fused = is_fused
+        self._travelled = travelled
 
     def likelihoods(self, state: TrainState, anchor: Anchor | None = None) -> dict[str, Estimate]:
         """Live `log_z`, `ll_train` and `ll_heldout`: of the raw parameters, or of those that the anchor audited."""
@@ -112,6 +121,12 @@ class Recorder:
         log_z = live_log_z(state.auditor, state.auditor_ledger)
         ll_train, ll_heldout = self.of_model(state.model, state.controls.beta, log_z)
         return {"log_z": log_z, "ll_train": ll_train, "ll_heldout": ll_heldout}
+
+    def _mean_potential(self, state: TrainState, log_z: Estimate, ll_train: Estimate) -> float:
+        """Mean reduced potential of the training rows; contained in a live likelihood, where there is one."""
+        if state.auditor is not None and log_z.value is not None and ll_train.value is not None:
+            return -(ll_train.value + log_z.value)
+        return float(mean_potential(state.model, state.controls.beta, self._train))
 
     def of_model(self, model: AbstractEnergy, beta: ScalarLike, log_z: Estimate) -> tuple[Estimate, Estimate]:
         """Mean log-likelihood of the training and of the held-out rows, given `log Z`."""
@@ -136,10 +151,15 @@ class Recorder:
         potential = (
             None if self._heldout is None else float(mean_potential(state.model, state.controls.beta, self._heldout))
         )
-        received = float(ledger.work.value) + float(ledger.shadow_work.value)
-        excess = None
-        if is_anchored and log_z.value is not None and anchor_step == step:
-            excess = received + (log_z.value - self._log_z_start)
+        dissipated = dissipation_row(
+            state,
+            log_z,
+            log_z_start=self._log_z_start,
+            mean_potential=self._mean_potential(state, log_z, live["ll_train"]),
+            is_current=anchor_step == step,
+            is_fused=self._is_fused,
+            travelled=self._travelled,
+        )
         row: dict[str, Any] = {
             "step": step,
             "log_z": log_z.value,
@@ -152,7 +172,7 @@ class Recorder:
             "work": float(ledger.work.value),
             "heat": float(ledger.heat.value),
             "shadow_work": float(ledger.shadow_work.value),
-            "excess_work": excess,
+            **dissipated,
             "flip_rate": float(ledger.rate("flip_rate")) if "flip_rate" in self._rates else None,
             "beta": float(state.controls.beta),
             "log_z_driver": log_z_driver,

@@ -1,9 +1,8 @@
 """One training step: regulate, switch, relax, close, learn; and the chunk of steps that one jit runs.
 
 The state's ensembles lag one update: they are under the model of the last switch, and a step begins by moving them to
-the
-present one. A chunk ends by *settling* (a switch without relaxation), so that every recorded number and every stored
-ensemble belongs to the parameters stored beside it.
+the present one. A chunk ends by *settling* (a switch without relaxation), so that every recorded number and every
+stored ensemble belongs to the parameters stored beside it.
 """
 
 import dataclasses
@@ -41,8 +40,9 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     controls, ensemble, regulator_states, ledger = _regulate(trainer, key, state, batch)
     potential = Potential(state.model, controls.beta)
 
-    moved, info = _moved(trainer, named(key, "relax"), potential, ensemble, controls)
-    ledger = ledger.close(ensemble, moved, info)
+    moved, work, info = _moved(trainer, named(key, "relax"), potential, ensemble, controls)
+    switched = _switched(trainer, state.ensemble, ensemble, potential, work)
+    ledger = ledger.close(ensemble, moved, info, switched=switched, time=controls.step_size * controls.n_sweeps)
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
     rule: Any = trainer.rule
@@ -89,6 +89,24 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     )
 
 
+def _switched(trainer: Trainer, last: Ensemble, regulated: Ensemble, potential: Potential, work: Array) -> Array:
+    """Work of this switch on the walkers of the last gradient, before regulators replaced any of them.
+
+    Costs one more evaluation of the potential in the steps in which some were replaced.
+
+    Args:
+        trainer: what does not evolve.
+        last: walkers that made the last gradient.
+        regulated: the same after resampling and restarts.
+        potential: the new potential.
+        work: work of the switch on `regulated`.
+    """
+    if not trainer.regulators:
+        return work
+    is_replaced = jnp.any(last.x != regulated.x)
+    return jax.lax.cond(is_replaced, lambda: switch(trainer.kernel, potential, last)[1], lambda: work)
+
+
 def _regulate(trainer: Trainer, key: Key, state: TrainState, batch: Array) -> tuple:
     ensemble, controls, ledger = state.ensemble, state.controls, state.ledger
     reading = Reading(state.step, jnp.min(ensemble.ess()), ledger.last_work, ledger.rate("flip_rate"))
@@ -108,8 +126,7 @@ def _regulate(trainer: Trainer, key: Key, state: TrainState, batch: Array) -> tu
 def _moved(trainer: Trainer, key: Key, potential: Potential, ensemble: Ensemble, controls: Controls) -> tuple:
     if trainer.n_moved:
         return advance_some(key, trainer.kernel, potential, ensemble, controls, n_moved=trainer.n_moved)
-    moved, _, info = advance(key, trainer.kernel, potential, ensemble, controls)
-    return moved, info
+    return advance(key, trainer.kernel, potential, ensemble, controls)
 
 
 def _audit(trainer: Trainer, key: Key, state: TrainState, potential: Potential, controls: Any) -> tuple:
@@ -213,4 +230,6 @@ def run_chunk(trainer: Trainer, state: TrainState, data: Float[Array, "n ..."], 
     dynamic, static = eqx.partition(state, eqx.is_array)
     epoch = state.step // per_epoch
     dynamic, _, _ = jax.lax.while_loop(is_running, body, (dynamic, epoch, permutation(epoch)))
-    return settle(trainer, eqx.combine(dynamic, static))
+    settled = settle(trainer, eqx.combine(dynamic, static))
+    _, way_back = switch(trainer.kernel, Potential(state.model, state.controls.beta), settled.ensemble)
+    return eqx.tree_at(lambda s: s.ledger, settled, settled.ledger.travelled(way_back))

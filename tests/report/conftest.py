@@ -15,8 +15,11 @@ from quasistatic._results import RESULTS
 COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work "
     "excess_work flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr "
-    "gradient_norm n_resampled accept_rate n_sweeps score log_z_exact time_elapsed time_step"
+    "gradient_norm n_resampled accept_rate n_sweeps score log_z_exact excess_work_stderr ll_approximate minimal_work "
+    "efficiency time_elapsed time_step"
 ).split()
+
+MEASURED = ("excess_work", "excess_work_stderr", "efficiency")  # with the auditor's log Z
 
 CONFIGS = {
     "rbm": """
@@ -210,6 +213,10 @@ def _table(rng, kind, n_rows, has_auditor, has_exact) -> dict[str, np.ndarray]:
         "heat": -work * 0.93 + 0.1 * rng.normal(size=n_rows),
         "shadow_work": shadow,
         "excess_work": 3 * scale * t + 0.05 * np.abs(rng.normal(size=n_rows)),
+        "excess_work_stderr": np.hypot(stderr, 0.02),
+        "ll_approximate": exact["train"] + 3 * scale * t,
+        "minimal_work": 1.1 * scale * t,
+        "efficiency": 0.4 - 0.1 * t,
         "flip_rate": 0.45 * np.exp(-2 * t) + 0.02 * rng.normal(size=n_rows),
         "beta": np.ones(n_rows),
         "log_z_driver": driver_log_z,
@@ -230,7 +237,7 @@ def _table(rng, kind, n_rows, has_auditor, has_exact) -> dict[str, np.ndarray]:
         rows = np.unique(np.geomspace(1, n_rows, 20).astype(int)) - 1
         table["log_z_exact"][rows] = exact_log_z[rows]
     if not has_auditor:
-        for name in ("log_z", "log_z_stderr", "ll_train", "ll_heldout", "ll_stderr", "ess_auditor"):
+        for name in ("log_z", "log_z_stderr", "ll_train", "ll_heldout", "ll_stderr", "ess_auditor", *MEASURED):
             table[name] = np.full(n_rows, np.nan)
     if kind == "mixture":
         table["flip_rate"] = np.full(n_rows, np.nan)

@@ -105,6 +105,9 @@ def test_curves_are_those_of_the_table(fake_run, kind):
         ("work", "heat"): "heat",
         ("excess_work", "excess work"): "excess_work",
         ("excess_work", "shadow work"): "shadow_work",
+        ("excess_work", "least work for this distance"): "minimal_work",
+        ("bias", "without weights"): "excess_work",
+        ("efficiency", "efficiency"): "efficiency",
     }
     for (name, label), column in columns.items():
         curve = next(curve for curve in charts[name]["curves"] if curve["label"] == label)

@@ -16,6 +16,7 @@ from quasistatic.plots.panels import PALETTE, band_factor, exact_likelihood, pan
 from quasistatic.run import Run
 
 CURVES = {"likelihood", "log_z", "live_error", "feedback", "ess", "work", "excess_work", "gradient_norm", "score"}
+CURVES |= {"bias", "efficiency"}
 EXPECTED = {
     "rbm": CURVES | {"flip_rate", "weights", "walkers", "filters"},
     "pairwise": CURVES | {"flip_rate", "weights", "couplings"},

@@ -112,11 +112,12 @@ def test_all_of_them_is_everyone(key):
     ensemble = Ensemble.open(qs.Langevin(), before, before.energy.sample_exact(key, BETA, 60), log_z=0.0)
     some = jax.jit(advance_some, static_argnames=("n_moved",))
     for n_moved in (60, 17):
-        moved, _ = some(key, qs.Langevin(), after, ensemble, Controls.of(), n_moved=n_moved)
+        moved, booked, _ = some(key, qs.Langevin(), after, ensemble, Controls.of(), n_moved=n_moved)
         stayed = np.asarray(moved.x == ensemble.x)[:, 0]
         assert stayed.sum() == 60 - n_moved
         work = 0.5 * BETA * np.asarray(ensemble.x[:, 0]) ** 2
         np.testing.assert_allclose(moved.account.work.value, work, atol=1e-14)
+        np.testing.assert_allclose(booked, work, atol=1e-14)
         assert not np.any(np.asarray(moved.account.shadow_work.value)[stayed])
     with pytest.raises(InputError, match="between 1 and the 60 walkers, got 61"):
         advance_some(key, qs.Langevin(), after, ensemble, Controls.of(), n_moved=61)

@@ -1,0 +1,138 @@
+"""What a run has dissipated: excess work, the likelihood it feigns, and the least work for the distance travelled.
+
+Integrating the gradient of walkers that lag gives an approximate log-likelihood. Its increments are those of the data
+and of the walkers that made the gradient, so that, exactly, for any kernel, speed, population and optimiser,
+
+    approximate - true log-likelihood  =  W - dF  =  excess work                                   [nats]
+
+with `W` the plain mean of the walkers' work in each switch before any resampling or restart, and `dF = -(log Z_t -
+log Z_0)`, here from the auditor. With Jarzynski weights the same walkers give `log Z` itself, and no bias.
+
+Least work is the larger of two bounds: the length `L` of the path in the Fisher metric as `L^2` over the number of
+updates (walkers that relax completely in each of them could do no better, in any timing; first order in the distance
+between the ends of two chunks, where the length is taken), and, for plain Langevin walkers, the transport of their mean
+and covariance, `W_2^2 / (M tau)` (small steps, equilibrium start).
+
+Reference:
+    Hnybida, Verret 2025 (arXiv:2510.03137), abstract, for bias = excess work; bounds: `dissipation.bounds`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from quasistatic._results import Estimate
+from quasistatic.dissipation import bounds
+from quasistatic.kernels import Langevin
+from quasistatic.thermo.ensemble import Ensemble
+from quasistatic.thermo.ledger import Ledger
+from quasistatic.train.state import TrainState
+from quasistatic.train.trainer import Trainer
+
+COVARIANCE_SIZE = 64
+"""Sample size up to which the transport of the covariance is counted, not only that of the mean."""
+
+DISSIPATED = ("excess_work", "excess_work_stderr", "ll_approximate", "minimal_work", "efficiency")
+"""Columns of metrics.csv, and entries of the final numbers of a run, about dissipation."""
+
+Travelled = Callable[[TrainState], float | None]
+"""Least work for what the walkers have travelled so far, or None where there is no such bound."""
+
+
+def excess_work(ledger: Ledger, log_z: Estimate, log_z_start: float, *, n_groups: int = 1) -> Estimate:
+    """Mean work of the walkers that made the gradients less the free-energy change.
+
+    Args:
+        ledger: of the driver.
+        log_z: `log Z` of the present parameters, from the auditor.
+        log_z_start: `log Z` of the law at which the books were opened.
+        n_groups: groups of the driver; from 16 on their spread gives the error, else that of the walkers.
+
+    Returns:
+        Excess work, nats. The standard error contains that of `log Z` and that of the mean over walkers, which
+        resampling makes a little too small unless there are groups.
+    """
+    method = "mean work of each switch less the auditor's free-energy change"
+    if log_z.value is None:
+        return Estimate.withheld(log_z.reason or "there is no log Z", method)
+    work = np.asarray(ledger.switch_work.value, np.float64)
+    independent = work.reshape(n_groups, -1).mean(1) if n_groups >= 16 else work
+    spread = independent.std(ddof=1) / math.sqrt(independent.size) if independent.size > 1 else math.nan
+    stderr = math.hypot(spread, log_z.stderr) if log_z.stderr is not None and math.isfinite(spread) else None
+    return Estimate(float(work.mean()) + log_z.value - log_z_start, stderr, None, "low", method)
+
+
+def dissipation_row(
+    state: TrainState,
+    log_z: Estimate,
+    *,
+    log_z_start: float,
+    mean_potential: float,
+    is_current: bool,
+    is_fused: bool,
+    travelled: Travelled,
+) -> dict[str, Any]:
+    """Columns of metrics.csv about dissipation; None where a number is not available.
+
+    Args:
+        state: present state.
+        log_z: live `log Z`.
+        log_z_start: that of the law at which the books were opened.
+        mean_potential: mean reduced potential of the training rows.
+        is_current: whether `log_z` belongs to the present parameters.
+        is_fused: whether the kernel books work and shadow work as one number; there is then no approximate likelihood.
+        travelled: bound from what the walkers travelled.
+    """
+    ledger = state.ledger
+    found = excess_work(ledger, log_z, log_z_start, n_groups=state.ensemble.n_groups)
+    excess = found.value if is_current else None
+    work = float(np.mean(np.asarray(ledger.switch_work.value, np.float64)))
+    least = bounds.length_work(float(ledger.length), max(int(state.step), 1))
+    least = max(least, travelled(state) or 0.0)
+    return {
+        "excess_work": excess,
+        "excess_work_stderr": found.stderr if is_current else None,
+        "ll_approximate": None if is_fused else work - mean_potential - log_z_start,
+        "minimal_work": least,
+        "efficiency": None if excess is None else bounds.efficiency(least, excess),
+    }
+
+
+def travel(trainer: Trainer, start: Ensemble) -> Travelled:
+    """The transport bound of a run: walkers of a plain Langevin kernel that no regulator moves elsewhere.
+
+    Args:
+        trainer: kernel and regulators.
+        start: the driver when its books were opened.
+    """
+    kernel: Any = trainer.kernel
+    is_plain = isinstance(kernel, Langevin) and kernel.box is None and kernel.clip is None
+    if not is_plain or trainer.regulators:
+        return lambda state: None
+    scale = 1 / np.sqrt(np.broadcast_to(np.asarray(kernel.preconditioner, np.float64), start.x.shape[1:]).reshape(-1))
+    first = _moments(start, scale)
+
+    def least(state: TrainState) -> float | None:
+        time = float(state.ledger.time)
+        if time <= 0:
+            return None
+        mean, covariance = _moments(state.ensemble, scale)
+        if covariance is None or first[1] is None:
+            distance = float(((mean - first[0]) ** 2).sum())
+        else:
+            distance = bounds.transport_distance(first[0], first[1], mean, covariance)
+        return bounds.transport_work(distance, 1.0, time)
+
+    return least
+
+
+def _moments(ensemble: Ensemble, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Mean and covariance of walkers in coordinates of unit mobility; no covariance of large samples."""
+    x = np.asarray(ensemble.x, np.float64).reshape(ensemble.n_walkers, -1) * scale
+    if x.shape[1] > COVARIANCE_SIZE or ensemble.n_walkers < 2 * x.shape[1]:
+        return x.mean(0), None
+    return x.mean(0), np.atleast_2d(np.cov(x.T))
