@@ -192,7 +192,7 @@ def network(
         raise InputError(f"a network needs at least one unit per layer, got size {size} and widths {tuple(widths)}")
     keys = jax.random.split(key, len(convolutions) + len(widths) + 1)
     convs, n_in = [], size
-    extent = shape
+    extent: tuple[int, int, int] = shape if shape is not None else (1, 1, size)  # used by convolutions only
     for key_layer, spec in zip(keys, convolutions, strict=False):
         conv = Conv.initialise(key_layer, *spec, gain=gain_of(activation))
         extent = (conv.out_size(extent[0]), conv.out_size(extent[1]), spec[1])
