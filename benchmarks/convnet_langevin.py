@@ -8,29 +8,20 @@ spread of the energies after the moves. Rounds are interleaved; medians, spreads
     python -m benchmarks.convnet_langevin [--rounds 9] [--json]
 """
 
-import argparse
-import json
-import statistics
-import time
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import quasistatic as qs
+from benchmarks._rounds import arguments, first_calls, interleaved, report
 from quasistatic.energies.neural import ARCHITECTURES
 
 N_WALKERS, STEP_SIZE, N_STEPS, SHAPE = 256, 1e-3, 20, (28, 28, 1)
-PAUSE = 0.5
-"""Seconds between candidates: OpenMP threads of the other library spin for 0.2 s after their last parallel region."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = arguments(__doc__, 9)
     key = jax.random.key(0)
     energy = qs.convnet(key, SHAPE, scale=1.0)
     layer = energy.network.network.layers[-1]
@@ -42,11 +33,7 @@ def main() -> None:
     peer = torchebm_langevin(energy, x)
     if peer is not None:
         candidates["torchebm"] = peer
-    after = {}
-    for name, candidate in candidates.items():
-        started = time.perf_counter()
-        after[name] = np.asarray(candidate())
-        print(f"{name:14s} first call {time.perf_counter() - started:6.2f} s")
+    after = {name: np.asarray(moved) for name, moved in first_calls(candidates).items()}
     for name, moved in after.items():
         u = np.asarray(jax.vmap(energy)(jnp.asarray(moved)))
         print(f"{name:14s} energies after {N_STEPS} steps: mean {u.mean():.2f}, s.d. {u.std():.2f}")
@@ -55,21 +42,7 @@ def main() -> None:
         error = np.hypot(ours.std(), theirs.std()) / np.sqrt(N_WALKERS)
         assert abs(ours.mean() - theirs.mean()) < 5 * error, "the samplers move differently"
 
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(options.rounds):
-        for name, candidate in candidates.items():
-            time.sleep(PAUSE)
-            started = time.perf_counter()
-            candidate()
-            times[name].append((time.perf_counter() - started) / N_STEPS * 1e3)
-    rows = []
-    for name, values in times.items():
-        ratio = statistics.median(v / o for v, o in zip(values, times["quasistatic"], strict=True))
-        rows.append({"name": name, "median_ms": statistics.median(values), "ratio": ratio})
-        spread = f"[{min(values):.1f}, {max(values):.1f}]"
-        print(f"{name:14s} {rows[-1]['median_ms']:6.1f} ms per step  {spread}  {ratio:5.2f} x quasistatic")
-    if options.json:
-        print(json.dumps({"device": jax.devices()[0].device_kind, "rows": rows}))
+    report(interleaved(candidates, options.rounds, N_STEPS), "quasistatic", as_json=options.json)
 
 
 def langevin(energy, x):

@@ -4,16 +4,11 @@
 parameters, handled by products alone. Correctness comes first: the step must solve its own linear system, checked
 with products that share nothing with the Gram matrix. Rounds are interleaved; medians, spreads and ratios are printed.
 
-    python benchmarks/natural_gradient.py [--rounds 15] [--json]
+    python -m benchmarks.natural_gradient [--rounds 15] [--json]
 
 The data are binary MNIST where QUASISTATIC_DATA has it (later updates, of a trained model, are the badly conditioned
 ones), else random pixels.
 """
-
-import argparse
-import json
-import statistics
-import time
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +16,7 @@ import numpy as np
 import optax
 
 import quasistatic as qs
+from benchmarks._rounds import arguments, first_calls, interleaved, report
 from quasistatic.datasets import mnist
 from quasistatic.errors import InputError
 from quasistatic.metric import natural_gradient, scores_of, solve
@@ -31,10 +27,7 @@ DAMPING = 1.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = arguments(__doc__, 15)
     data = pixels()
     key = jax.random.key(0)
     rbm = qs.RBM.initialise(key, N_VISIBLE, N_HIDDEN, data=np.asarray(data))
@@ -48,29 +41,8 @@ def main() -> None:
         "natural, 10 sweeps": run_of(trainer(natural_gradient(2.0, damping=DAMPING), 10), key, state.model, data),
         "natural, 2 sweeps": run_of(trainer(natural_gradient(2.0, damping=DAMPING), 2), key, state.model, data),
     }
-    for name, candidate in candidates.items():
-        started = time.perf_counter()
-        candidate()
-        print(f"{name:20s} first call {time.perf_counter() - started:6.2f} s")
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(options.rounds):
-        for name, candidate in candidates.items():
-            started = time.perf_counter()
-            candidate()
-            times[name].append((time.perf_counter() - started) / N_UPDATES * 1e3)
-    report(times, options.json)
-
-
-def report(times: dict[str, list[float]], as_json: bool) -> None:
-    plain, rows = times["PCD-10"], []
-    for name, values in times.items():
-        ratio = statistics.median(v / p for v, p in zip(values, plain, strict=True))
-        row = {"name": name, "median_ms": statistics.median(values), "min_ms": min(values), "max_ms": max(values)}
-        rows.append(row | {"ratio": ratio, "ratio_of_minima": min(values) / min(plain)})
-        spread = f"[{min(values):.1f}, {max(values):.1f}]"
-        print(f"{name:20s} {row['median_ms']:7.1f} ms  {spread:18s} {ratio:5.2f} x PCD-10")
-    if as_json:
-        print(json.dumps({"device": jax.devices()[0].device_kind, "rows": rows}))
+    first_calls(candidates)
+    report(interleaved(candidates, options.rounds, N_UPDATES), "PCD-10", as_json=options.json)
 
 
 def pixels():

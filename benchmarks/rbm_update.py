@@ -5,13 +5,8 @@ plain SGD, float32.
 Correctness comes first: all candidates must agree on the gradient for given walkers, and their chains on the mean
 activity after sampling. Compilation is timed apart. Rounds are interleaved; medians, spreads and ratios are printed.
 
-    python benchmarks/rbm_update.py [--rounds 7] [--json]
+    python -m benchmarks.rbm_update [--rounds 15] [--json]
 """
-
-import argparse
-import json
-import statistics
-import time
 
 import equinox as eqx
 import jax
@@ -20,19 +15,15 @@ import numpy as np
 import optax
 
 import quasistatic as qs
+from benchmarks._rounds import arguments, first_calls, interleaved, report
 from quasistatic._random import fold
 from quasistatic.train.step import run_chunk
 
 N_VISIBLE, N_HIDDEN, N_CHAINS, BATCH, K, RATE, N_UPDATES = 784, 500, 500, 500, 10, 0.05, 16
-PAUSE = 0.5
-"""Seconds between candidates: OpenMP threads of the other library spin for 0.2 s after their last parallel region."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = arguments(__doc__, 15)
     rng = np.random.default_rng(0)
     data = (rng.random((BATCH, N_VISIBLE)) < rng.beta(0.5, 1.5, N_VISIBLE)).astype(np.float32)
     key = jax.random.key(0)
@@ -43,42 +34,12 @@ def main() -> None:
     if peer is not None:
         candidates["rbms"] = peer
     check_gradients(rbm, data)
-    activity = {}
-    for name, candidate in candidates.items():
-        started = time.perf_counter()
-        activity[name] = candidate()
-        print(f"{name:28s} first call {time.perf_counter() - started:6.2f} s, mean activity {activity[name]:.5f}")
+    activity = first_calls(candidates)
+    print({name: round(value, 5) for name, value in activity.items()})
     spread = max(activity.values()) - min(activity.values())
     assert spread < 5e-3, f"the candidates sample different laws: {activity}"
 
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(options.rounds):
-        for name, candidate in candidates.items():
-            time.sleep(PAUSE)
-            started = time.perf_counter()
-            candidate()
-            times[name].append((time.perf_counter() - started) / N_UPDATES * 1e3)
-    report(times, options.json)
-
-
-def report(times: dict[str, list[float]], as_json: bool) -> None:
-    ours = times["quasistatic"]
-    rows = []
-    for name, values in times.items():
-        ratio = statistics.median(v / o for v, o in zip(values, ours, strict=True))
-        rows.append(
-            {
-                "name": name,
-                "median_ms": statistics.median(values),
-                "min_ms": min(values),
-                "max_ms": max(values),
-                "ratio": ratio,
-            }
-        )
-        spread = f"[{min(values):.1f}, {max(values):.1f}]"
-        print(f"{name:28s} {rows[-1]['median_ms']:7.1f} ms  {spread}  {ratio:5.2f} x quasistatic")
-    if as_json:
-        print(json.dumps({"device": jax.devices()[0].device_kind, "rows": rows}))
+    report(interleaved(candidates, options.rounds, N_UPDATES), "quasistatic", as_json=options.json)
 
 
 def ledgered(key, rbm, data):

@@ -29,7 +29,7 @@ from quasistatic.energies import (
     UniformBox,
     units,
 )
-from quasistatic.energies.neural import Network, Neural
+from quasistatic.energies.neural import Neural
 from quasistatic.errors import InputError
 from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
 from quasistatic.metric import natural_gradient
@@ -231,7 +231,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         ema=config.optimiser.ema,
         law=law,
         n_bridge=config.model.n_bridge if config.model.kind == "custom" else 0,
-        feedback=training.feedback,
+        feedback="off" if config.optimiser.kind == "natural" else training.feedback,
     )
 
 
@@ -245,8 +245,7 @@ def _check_solver(config: Config, model: AbstractEnergy) -> None:
             f"optimiser.solver = 'dense' takes at most {LARGEST_DENSE} parameters, this model has {n_parameters}; use "
             "'samples'"
         )
-    is_network = isinstance(model, Neural) and isinstance(model.network, Network)
-    if config.optimiser.solver == "kfac" and not is_network:
+    if config.optimiser.solver == "kfac" and not isinstance(model, Neural):
         raise InputError(f"optimiser.solver = 'kfac' is for networks, not {type(model).__name__}; use 'samples'")
 
 

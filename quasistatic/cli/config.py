@@ -105,7 +105,7 @@ class TrainingSection(_Section):
     `resample_*` act on the method `jarzynski`.
     `n_moved` walkers, chosen at random, are moved per update (0: all); the others only meet the new parameters.
     `feedback` estimates the bias of the walkers' own log Z under `jarzynski`: `update` is cheap, `path` goes to the
-    full leading order.
+    full leading order; there is none for natural steps, which are not linear in the gradient.
     """
 
     method: Literal["pcd", "cd", "short-run", "jarzynski"] = "pcd"
