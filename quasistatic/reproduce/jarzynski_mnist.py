@@ -77,7 +77,7 @@ class Size(NamedTuple):
     n_records: int
 
 
-FULL = Size(1024, 3000, 512, 2e-4, 1024, 600, 30)
+FULL = Size(1024, 1500, 512, 3e-4, 1024, 500, 30)
 QUICK = Size(128, 120, 64, 4e-4, 64, 60, 6)
 
 
@@ -338,7 +338,8 @@ def walkers(traces: dict[str, Trace], data: DigitMixture) -> Any:
     """64 walkers of each method at the end of its run, drawn by their weights, and 64 images of the data."""
     from quasistatic.plots import grid_of, styled
 
-    fig, axes = grid_of(1, 4)
+    fig, axes = grid_of(2, 2)
+    fig.set_size_inches(8, 8.4)
     rng = np.random.RandomState(0)
     shown = {"data": data.dataset.train[rng.choice(len(data.dataset.train), 64, replace=False)]}
     shown |= {NAMES[method]: trace.x for method, trace in traces.items()}
