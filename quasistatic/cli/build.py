@@ -231,7 +231,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         ema=config.optimiser.ema,
         law=law,
         n_bridge=config.model.n_bridge if config.model.kind == "custom" else 0,
-        feedback="off" if config.optimiser.kind == "natural" else training.feedback,
+        feedback=training.feedback,
     )
 
 

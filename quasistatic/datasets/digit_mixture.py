@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from quasistatic.datasets.base import Dataset, sha256_file
 from quasistatic.datasets.idx import as_units, find_idx, mnist_images, read_idx, rule, search_folders
@@ -160,7 +160,7 @@ def _check(
 
 
 def classes_of(
-    digits: Float32[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], x: Float32[np.ndarray, "m d"]
+    digits: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], x: Float[np.ndarray, "m d"]
 ) -> Int[np.ndarray, " m"]:
     """Most probable class of samples by quadratic discriminants (one Gaussian per class, equal priors).
 

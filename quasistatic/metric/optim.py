@@ -253,6 +253,12 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
     return optax.GradientTransformationExtraArgs(*functions)
 
 
+def makes_steps_of_scores(opt_state: Any) -> bool:
+    """Whether an optimiser with this state, or a part of its chain, is one of this module."""
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, MetricState))
+    return any(isinstance(leaf, MetricState) for leaf in leaves)
+
+
 def reduction_ratio(scores: AbstractScores, step: Any, kl: ScalarLike) -> Scalar:
     """Change of the negative log-likelihood over a step, divided by its prediction `g.d + d'F d / 2`.
 

@@ -46,7 +46,7 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
     rule: Any = trainer.rule
-    rule = dataclasses.replace(rule, has_noise=True) if trainer.has_feedback else rule
+    rule = dataclasses.replace(rule, has_noise=True) if state.feedback is not None else rule
     gradient, aux, rule_state = rule.gradient(
         named(key, "rule"), potential, trainer.kernel, batch, moved, controls, state.rule_state
     )

@@ -17,6 +17,7 @@ from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
+from quasistatic.metric.optim import makes_steps_of_scores
 from quasistatic.regulators import AbstractRegulator, KeepESS, Resample, Restart
 from quasistatic.rules import AbstractRule, MaximumLikelihood
 from quasistatic.thermo.bridge import open_at_law
@@ -142,7 +143,7 @@ class Trainer(eqx.Module):
         trained = eqx.filter(model, eqx.is_inexact_array)
         opt_state = self.optimiser.init(trained)
         feedback = None
-        if self.has_feedback:
+        if self.has_feedback and not makes_steps_of_scores(opt_state):
             feedback = Feedback.open(trained, opt_state, order=self.feedback, dtype=ensemble.u.dtype)
         return TrainState(
             model=model,

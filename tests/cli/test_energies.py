@@ -51,7 +51,7 @@ def module(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 BOX = settings("kernel.kind=mala", "kernel.fused=false", "model.base=uniform")
 
 
-@pytest.mark.parametrize("attribute, options", [("energy", []), ("function", BOX)])
+@pytest.mark.parametrize("attribute, options", [("energy", []), pytest.param("function", BOX, marks=pytest.mark.slow)])
 def test_bridge_finds_log_z(attribute: str, options: list[str], cli: Cli, module: str):
     path = list(sys.path)
     done = cli("train", "mixture", *WALK, *options, "--energy", f"{module}:{attribute}", "--out", "run")
@@ -82,6 +82,7 @@ def _in_box(folder: Path) -> float:
     return float(LOG_Z + np.log(inside).sum())
 
 
+@pytest.mark.slow
 def test_two_state_energy(cli: Cli, tmp_path: Path):
     (tmp_path / "chain_of_bits.py").write_text(
         "import jax.numpy as jnp\nimport equinox as eqx\n"

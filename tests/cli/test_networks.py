@@ -53,6 +53,7 @@ def test_an_image_must_hold_the_sample(cli: Cli):
     assert done.code == 2 and "does not hold the 2 values" in done.err and not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_an_mlp_is_trained_loaded_and_evaluated(cli: Cli):
     """Two coordinates: the evaluated log Z against a sum over a grid, and the model read back from the folder."""
     small = settings(

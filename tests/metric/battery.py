@@ -100,7 +100,8 @@ def family(name: str) -> Family:
         draw = lambda n: np.where(rng.random((n, 6)) < 0.35, 1.0, low)  # noqa: E731
     else:
         energy = qs.mlp(jax.random.key(2), 3, (4,), scale=1.3)
-        energy = jax.tree.map(lambda p: p + 0.3 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), energy)
+        moved = jax.tree.map(lambda p: p + 0.3 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), energy.network.network)
+        energy = eqx.tree_at(lambda e: e.network.network, energy, moved)
         draw = lambda n: rng.normal(size=(n, 3)) + 0.5  # noqa: E731
     x, data = jnp.asarray(draw(N)), jnp.asarray(draw(M))
     potential = qs.Potential(energy, jnp.asarray(BETA))

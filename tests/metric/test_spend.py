@@ -37,7 +37,7 @@ def spent_per_update(regulator, rate):
     return (totals[1] - totals[0]) / (STOP - START)
 
 
-@pytest.mark.parametrize("rate", [0.003, 1.0])
+@pytest.mark.parametrize("rate", [0.003, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_the_budget_is_spent(rate):
     """Two rates far apart end at the same cost within a quarter; left alone, neither is near it."""
     budget = 0.01

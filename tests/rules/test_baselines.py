@@ -113,6 +113,7 @@ def test_pseudo_likelihood_is_that_of_evaluate(kind, beta, key):
         np.testing.assert_allclose(-loss, pseudo_likelihood(model, np.asarray(x), beta), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_random_sites_are_unbiased(key):
     model = qs.RBM.initialise(key, 6, 3, weight_scale=1.0)
     x = jax.random.bernoulli(key, 0.4, (50, 6)).astype(float)
@@ -122,7 +123,9 @@ def test_random_sites_are_unbiased(key):
     assert abs(np.mean(some) - whole) < SIGMAS * np.std(some) / np.sqrt(200)
 
 
-@pytest.mark.parametrize("name", ["score", "noise", "pseudo"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("score", marks=pytest.mark.slow), "noise", pytest.param("pseudo", marks=pytest.mark.slow)]
+)
 def test_they_train_beside_an_auditor(name):
     """As rules of a trainer they move the parameters, and the auditor still knows log Z."""
     if name == "pseudo":

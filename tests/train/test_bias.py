@@ -131,6 +131,7 @@ def fitted(trainer, model, data, n_steps=20):
     return qs.fit(jax.random.key(1), trainer, model, dataset, qs.Plan(n_steps, record_every=10, n_ages=0))
 
 
+@pytest.mark.slow
 def test_metrics_of_restarted_walkers():
     found = fitted(trainer_of("cd"), *rbm_parts())
     row = found.rows[-1]

@@ -87,6 +87,7 @@ def test_the_estimate_is_the_measured_bias(n_walkers, bias, bias_error):
     assert 0.5 < np.mean(stderr) / np.std(estimate, ddof=1) < 2.0
 
 
+@pytest.mark.slow
 def test_the_cheap_order_is_the_published_formula():
     """`update` leaves out what parameters remember: `-eta d / (N ess)` per update, a few per cent more."""
     driver, _, estimate, _ = published(200, "update").T

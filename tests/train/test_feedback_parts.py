@@ -146,7 +146,7 @@ def test_noise_and_response_of_the_halves(centred):
     with_noise = dataclasses.replace(rule, has_noise=True)
     plain, nothing, _ = rule.gradient(key, potential, qs.BlockGibbs(), batch, ensemble, controls, None)
     gradient, aux, _ = with_noise.gradient(key, potential, qs.BlockGibbs(), batch, ensemble, controls, None)
-    assert nothing == {}
+    assert not {"noise", "response"} & set(nothing)
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-13)
     w = np.asarray(ensemble.weights())
@@ -192,6 +192,7 @@ def trained_for(feedback):
     return run_chunk(trainer, trainer.init(jax.random.key(0), model), data, jnp.asarray(20, jnp.int32))
 
 
+@pytest.mark.slow
 def test_the_training_does_not_notice():
     """Parameters and walkers are those of a run without an estimate; without account weights there is none."""
     off, path = (trained_for(order) for order in ("off", "path"))

@@ -44,7 +44,9 @@ def assert_right(log_weight, x):
     assert abs(variance - 0.25) < 4.5 * spread
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "kernel", ["unfused", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fused", "mala"))]
+)
 def test_a_prescribed_path_with_lazy_walkers(kernel):
     """A third of the walkers per update; driver and auditor both know `log Z`, and every book closes."""
     n_moved = N // 3
@@ -98,7 +100,7 @@ def far_out(key, ensemble):
     return jnp.argsort(-jnp.abs(ensemble.x[:, 0]))[: N // 3]
 
 
-@pytest.mark.parametrize("kernel", ["fused", "mala"])
+@pytest.mark.parametrize("kernel", ["fused", pytest.param("mala", marks=pytest.mark.slow)])
 def test_saboteur_walkers_chosen_by_their_state(kernel):
     """Those that are far out are moved, the others wait: the mixture of move and rest is no longer the kernel's."""
     assert_right(*by_hand(at_random, KERNELS[kernel]))

@@ -50,7 +50,11 @@ def mahalanobis(model, edges, x):
 lazily = functools.partial(qs.jarzynski, n_moved=1000)
 
 
-@pytest.mark.parametrize("constructor", [qs.pcd, qs.jarzynski, lazily], ids=["pcd", "jarzynski", "lazily"])
+@pytest.mark.parametrize(
+    "constructor",
+    [qs.pcd, qs.jarzynski, pytest.param(lazily, marks=pytest.mark.slow)],
+    ids=["pcd", "jarzynski", "lazily"],
+)
 def test_couplings_are_found_to_the_error_of_the_data(constructor):
     p, edges = law(truth()), np.asarray(truth().edges)
     x = STATES[np.random.default_rng(1).choice(len(STATES), N_DATA, p=p)]

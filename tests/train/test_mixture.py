@@ -29,6 +29,7 @@ def test_data_have_exactly_the_teachers_masses(key):
     assert int((x[:, 0] > -2).sum()) == 750
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", experiment.METHODS)
 def test_a_short_run_books_what_it_should(method):
     """300 updates: the means move apart, the auditor's log Z is the exact one, CD has no books."""

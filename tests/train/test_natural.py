@@ -40,7 +40,7 @@ def test_few_updates_are_enough_and_weights_keep_them_unbiased():
     assert distance(qs.jarzynski, optax.sgd(plain)) > BOUNDS[1]
 
 
-@pytest.mark.parametrize("is_centred", [False, True])
+@pytest.mark.parametrize("is_centred", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_update_is_the_dense_solution(is_centred):
     """One compiled training step of an RBM against a P x P solve in NumPy, penalty included."""
     rate, damping, l2 = 0.3, 0.05, 0.01

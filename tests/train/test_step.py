@@ -64,7 +64,11 @@ def test_the_driver_never_sees_the_auditor():
     assert not same(finals[0].model, run(trainer, state, data, 40).model)
 
 
-@pytest.mark.parametrize("constructor", [qs.pcd, qs.cd, qs.jarzynski])
+@pytest.mark.parametrize(
+    "constructor",
+    [pytest.param(qs.pcd, marks=pytest.mark.slow), pytest.param(qs.cd, marks=pytest.mark.slow), qs.jarzynski],
+    ids=["pcd", "cd", "jarzynski"],
+)
 def test_first_law_and_exact_log_z_after_training(constructor):
     """After a chunk, books close per walker and the auditor's log Z belongs to the stored parameters."""
     trainer = small_trainer(constructor)
