@@ -119,7 +119,12 @@ def minimal_dissipation(
         has_jumps: discontinuous law (`c = 2`) that starts from equilibrium with a jump and ends with one; otherwise
             the continuous law (`c = 1`).
         offset: added to the updates left, at least 1, where walkers are weighted and `Z` is dropped.
-        damping, solver, metric, max_kl, memory, max_iterations: as for `natural_gradient`.
+        damping: as for `natural_gradient`.
+        solver: likewise.
+        metric: likewise.
+        max_kl: likewise.
+        memory: likewise.
+        max_iterations: likewise.
 
     Reference:
         Schmiedl and Seifert, Phys. Rev. Lett. 98, 108301 (2007) (moving trap); Sivak and Crooks, Phys. Rev. Lett. 108,
