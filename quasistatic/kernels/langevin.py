@@ -72,7 +72,22 @@ def clipped(gradient: Float[Array, "*d"], clip: float | None) -> Float[Array, "*
     return gradient if clip is None else jnp.clip(gradient, -clip, clip)
 
 
-class Langevin(AbstractKernel):
+class AbstractDrift(AbstractKernel):
+    """Kernel of continuous samples that moves along the gradient of the potential and keeps it as its cache."""
+
+    def init(self, potential: Potential, x: Float[Array, "*d"], context: Any = None) -> KernelState:
+        u, gradient = jax.value_and_grad(potential)(x, context)
+        return KernelState(x, u, gradient)
+
+    def check(self, energy: AbstractEnergy) -> None:
+        if getattr(energy, "levels", None) is not None or hasattr(energy, "units") or hasattr(energy, "visible"):
+            raise InputError(
+                f"{type(self).__name__} moves continuous samples, but {type(energy).__name__} has discrete ones; use "
+                "Gibbs"
+            )
+
+
+class Langevin(AbstractDrift):
     """Unadjusted Langevin kernel.
 
     Args:
@@ -97,10 +112,6 @@ class Langevin(AbstractKernel):
     @property
     def moves_with_switch(self) -> bool:
         return self.is_fused
-
-    def init(self, potential: Potential, x: Float[Array, "*d"], context: Any = None) -> KernelState:
-        u, gradient = jax.value_and_grad(potential)(x, context)
-        return KernelState(x, u, gradient)
 
     def step(
         self, key: Key, after: Potential, state: KernelState, controls: Any, context: Any = None
@@ -128,10 +139,7 @@ class Langevin(AbstractKernel):
         return jnp.sum(jnp.where(y == x, stayed, moved))
 
     def check(self, energy: AbstractEnergy) -> None:
-        if getattr(energy, "levels", None) is not None or hasattr(energy, "units") or hasattr(energy, "visible"):
-            raise InputError(
-                f"Langevin kernels move continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs"
-            )
+        super().check(energy)
         is_boxed = isinstance(energy, UniformBox) or isinstance(getattr(energy, "base", None), UniformBox)
         if is_boxed and self.box is None:
             raise InputError("unadjusted Langevin walkers leave a box; give the kernel box = (low, high), or use MALA")

@@ -24,11 +24,11 @@ from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.gaussian import UniformBox
 from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
-from quasistatic.kernels.base import AbstractKernel, Info, KernelState, repeat
-from quasistatic.kernels.langevin import check_drift, clipped, log_forward, propose
+from quasistatic.kernels.base import Info, KernelState, repeat
+from quasistatic.kernels.langevin import AbstractDrift, check_drift, clipped, log_forward, propose
 
 
-class MALA(AbstractKernel):
+class MALA(AbstractDrift):
     """Langevin proposals accepted with `min(1, exp(-du + log K(y -> x) - log K(x -> y)))`.
 
     Proposals of infinite or undefined potential are rejected, so walkers stay inside a box.
@@ -50,10 +50,6 @@ class MALA(AbstractKernel):
     @property
     def rates(self) -> tuple[str, ...]:
         return ("accept_rate",)
-
-    def init(self, potential: Potential, x: Float[Array, "*d"], context: Any = None) -> KernelState:
-        u, gradient = jax.value_and_grad(potential)(x, context)
-        return KernelState(x, u, gradient)
 
     def step(
         self, key: Key, after: Potential, state: KernelState, controls: Any, context: Any = None
@@ -77,12 +73,8 @@ class MALA(AbstractKernel):
         state, accepted = repeat(controls.n_sweeps, move, (state, jnp.zeros_like(state.u)))
         return state, state.u - u_start, {"accept_rate": accepted / jnp.maximum(controls.n_sweeps, 1)}
 
-    def check(self, energy: AbstractEnergy) -> None:
-        if getattr(energy, "levels", None) is not None or hasattr(energy, "units") or hasattr(energy, "visible"):
-            raise InputError(f"MALA moves continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs")
 
-
-class HMC(AbstractKernel):
+class HMC(AbstractDrift):
     """Hamiltonian Monte Carlo with full momentum refreshment; one sweep is one trajectory.
 
     Args:
@@ -108,10 +100,6 @@ class HMC(AbstractKernel):
     @property
     def rates(self) -> tuple[str, ...]:
         return ("accept_rate",) if self.is_adjusted else ()
-
-    def init(self, potential: Potential, x: Float[Array, "*d"], context: Any = None) -> KernelState:
-        u, gradient = jax.value_and_grad(potential)(x, context)
-        return KernelState(x, u, gradient)
 
     def step(
         self, key: Key, after: Potential, state: KernelState, controls: Any, context: Any = None
@@ -148,8 +136,7 @@ class HMC(AbstractKernel):
         return state, state.u - u_start, {"accept_rate": accepted / jnp.maximum(controls.n_sweeps, 1)}
 
     def check(self, energy: AbstractEnergy) -> None:
-        if getattr(energy, "levels", None) is not None or hasattr(energy, "units") or hasattr(energy, "visible"):
-            raise InputError(f"HMC moves continuous samples, but {type(energy).__name__} has discrete ones; use Gibbs")
+        super().check(energy)
         is_boxed = isinstance(energy, UniformBox) or isinstance(getattr(energy, "base", None), UniformBox)
         if is_boxed and not self.is_adjusted:
             raise InputError("unadjusted HMC walkers leave a box; set is_adjusted = True, or use Langevin with a box")
