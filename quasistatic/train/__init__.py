@@ -4,7 +4,6 @@ from quasistatic.train.loop import Fit as Fit
 from quasistatic.train.loop import Plan as Plan
 from quasistatic.train.loop import fit as fit
 from quasistatic.train.record import live_log_z as live_log_z
-from quasistatic.train.renew import renew as renew
 from quasistatic.train.state import TrainState as TrainState
 from quasistatic.train.step import run_chunk as run_chunk
 from quasistatic.train.step import settle as settle
