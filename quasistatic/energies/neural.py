@@ -116,7 +116,7 @@ class Neural(AbstractEnergy):
         network: callable `x -> scalar`, its floating-point arrays are the parameters.
         confinement: `E_0`, a law with known Z; the model itself as long as the network is zero.
         size: number of coordinates of a sample.
-        block_size: walkers evaluated at a time on CPU, 0 for all (small blocks stay in the cache).
+        block_size: walkers evaluated at a time on CPU, 0 for all (bounds the memory of convolutions).
     """
 
     network: Any
@@ -202,7 +202,7 @@ def convnet(
     size = math.prod(shape)
     law = _confining(law, size, scale)
     inner = network(key, size, convolutions, widths, shape, activation)
-    return Neural(_seen(inner, law, size, inputs), law, size, block_size=64)
+    return Neural(_seen(inner, law, size, inputs), law, size, block_size=256)
 
 
 def _confining(law: AbstractTractable | None, size: int, scale: float) -> AbstractTractable:

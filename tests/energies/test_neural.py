@@ -133,9 +133,8 @@ def test_a_sample_does_not_depend_on_its_batch(key):
 
 def test_blocks_of_walkers_change_nothing(key):
     """130 walkers in blocks of 64 (two blocks and a rest) are the walkers moved at once."""
-    blocked = perturbed(convnet(key, (14, 14, 1)), key)
-    whole = type(blocked)(blocked.network, blocked.confinement, 196)
-    assert blocked.block_size == 64 and whole.block_size == 0
+    whole = perturbed(convnet(key, (14, 14, 1)), key)
+    blocked, whole = (type(whole)(whole.network, whole.confinement, 196, block) for block in (64, 0))
 
     @quick_jit
     def walked(energy):
