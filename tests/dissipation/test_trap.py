@@ -145,7 +145,10 @@ def test_schedules_of_a_skewed_trap_reach_the_target():
     jump = 0.5 * k * ((-1.6 - course.mean[-1]) ** 2 - (course.centre[-1] - course.mean[-1]) ** 2)
     assert abs(course.work[-1] + jump - SKEWED.minimal_work(2.1, 1.4)) < 1e-8
     # saboteur: the published 2/mu^2, right only for mu = 1, misses
-    wrong = lambda t: 1 / (SKEWED.beta * (SKEWED.stiffness * (1.4 - t) + 2 / SKEWED.mobility**2))  # noqa: E731
+
+    def wrong(t):
+        return 1 / (SKEWED.beta * (SKEWED.stiffness * (1.4 - t) + 2 / SKEWED.mobility**2))
+
     missed = SKEWED.learned(wrong, 0.5, 0.5, -1.6, 1.4, jumps=True)
     assert abs(missed.centre[-1] + 0.5 * (-1.6 - missed.mean[-1]) + 1.6) > 0.02
 

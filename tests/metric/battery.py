@@ -90,20 +90,20 @@ def family(name: str) -> Family:
     options: dict[str, Any] = {}
     if name.startswith("rbm"):
         energy = _rbm(rng, *("binary", "spin") if "mixed" in name else ("binary", "binary"))
-        draw = lambda n: (rng.random((n, 5)) < 0.3).astype(float)  # noqa: E731
+        samples = (rng.random((N + M, 5)) < 0.3).astype(float)
         options["is_centred"] = "centred" in name
     elif name.startswith("pairwise"):
         edges = square_lattice(2, 3) if "lattice" in name else None
         kind = "binary" if "binary" in name else "spin"
         energy = qs.Pairwise.initialise(6, units_name=kind, edges=edges, key=jax.random.key(1), scale=0.5)
         low = 0.0 if kind == "binary" else -1.0
-        draw = lambda n: np.where(rng.random((n, 6)) < 0.35, 1.0, low)  # noqa: E731
+        samples = np.where(rng.random((N + M, 6)) < 0.35, 1.0, low)
     else:
         energy = qs.mlp(jax.random.key(2), 3, (4,), scale=1.3)
         moved = jax.tree.map(lambda p: p + 0.3 * jnp.sin(jnp.arange(p.size)).reshape(p.shape), energy.network.network)
         energy = eqx.tree_at(lambda e: e.network.network, energy, moved)
-        draw = lambda n: rng.normal(size=(n, 3)) + 0.5  # noqa: E731
-    x, data = jnp.asarray(draw(N)), jnp.asarray(draw(M))
+        samples = rng.normal(size=(N + M, 3)) + 0.5
+    x, data = jnp.asarray(samples[:N]), jnp.asarray(samples[N:])
     potential = qs.Potential(energy, jnp.asarray(BETA))
     scores = scores_of(potential, x, data, jnp.asarray(weights), jnp.asarray(data_weights), **options)
     if "blocks" in name:
