@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 
-PAGES = ("own-energy.md", "how-fast.md")
+PAGES = ("own-energy.md",)
 """Pages whose code is run, top to bottom, in one namespace per page."""
 
 
