@@ -83,7 +83,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(1024, 1000, 512, 1.5e-4, 1024, 500, 20)
-QUICK = Size(128, 120, 64, 4e-4, 64, 60, 6)
+QUICK = Size(64, 60, 32, 4e-4, 32, 30, 3)
 
 
 class Trace(NamedTuple):
