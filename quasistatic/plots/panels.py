@@ -277,11 +277,13 @@ def _work(table: Table) -> Panel:
 
 def _excess_work(table: Table, wide: float) -> Panel:
     note = "Totals since the start. Excess work is what was spent beyond the free-energy difference, on the walkers "
-    note += "that made the gradients; least work is a bound for the distance travelled so far. Shadow work is the "
+    note += "that made the gradients; linear response predicts it from the fluctuations of the work and is low when "
+    note += "walkers are caught behind barriers; least work is a bound for the distance travelled. Shadow work is the "
     note += "price of a kernel without detailed balance: zero for Gibbs and Metropolis moves, booked as work by "
     note += "fused Langevin moves."
     columns = (
         ("excess_work", "excess work", "driver", "line"),
+        ("predicted_work", "excess work by linear response", "driver", "dashed"),
         ("minimal_work", "least work for this distance", "train", "dashed"),
         ("shadow_work", "shadow work", "auditor", "dashed"),
     )

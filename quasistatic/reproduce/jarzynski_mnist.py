@@ -82,7 +82,7 @@ class Size(NamedTuple):
     n_records: int
 
 
-FULL = Size(1024, 1000, 512, 1.5e-4, 1024, 500, 20)
+FULL = Size(2048, 1000, 512, 1.5e-4, 1024, 500, 20)
 QUICK = Size(64, 60, 32, 4e-4, 32, 30, 3)
 
 

@@ -16,6 +16,7 @@ from quasistatic._types import IntScalarLike, Scalar, ScalarLike
 from quasistatic.kernels.base import Info
 from quasistatic.thermo.account import Account, add_each
 from quasistatic.thermo.ensemble import Ensemble
+from quasistatic.thermo.response import Response
 
 RATES = ("flip_rate", "accept_rate")
 """Entries of a kernel's info that are averaged between readings."""
@@ -39,6 +40,7 @@ class Ledger(eqx.Module):
             nats; a fused move's shadow work is in it.
         length: length of the path in the Fisher metric, of straight pieces between the ends of chunks, root nats.
         time: sum of step size times sweeps of all relaxations.
+        response: excess work as linear response predicts it, None where nobody asks.
     """
 
     work: TwoFloat
@@ -54,10 +56,16 @@ class Ledger(eqx.Module):
     switch_work: TwoFloat
     length: Scalar
     time: Scalar
+    response: Response | None = None
 
     @classmethod
-    def open(cls, ensemble: Ensemble) -> "Ledger":
-        """Totals that start from the books of an ensemble (work of its bridge included)."""
+    def open(cls, ensemble: Ensemble, *, memory: int = 0) -> "Ledger":
+        """Totals that start from the books of an ensemble (work of its bridge included).
+
+        Args:
+            ensemble: the population.
+            memory: updates per half of the memory of the response; 0 for no response.
+        """
         dtype = ensemble.u.dtype
         empty = TwoFloat.zeros((), dtype)
         zero, none = jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
@@ -78,6 +86,7 @@ class Ledger(eqx.Module):
             switch_work=account.work,
             length=zero,
             time=zero,
+            response=Response.open(ensemble.n_walkers, memory=memory, dtype=dtype) if memory else None,
         )
 
     def close(
@@ -120,20 +129,24 @@ class Ledger(eqx.Module):
             switch_work=self.switch_work.add(switched),
             length=self.length,
             time=self.time + time,
+            response=None if self.response is None else self.response.add(switched),
         )
 
     def settle(self, before: Ensemble, after: Ensemble) -> "Ledger":
         """Books a switch without relaxation (at the end of a chunk)."""
         work, _, _ = _received(before.account, after.account)
         cess = conditional_ess(before, work)
+        response = None if self.response is None else self.response.add(work, n_updates=0)
         return eqx.tree_at(
-            lambda led: (led.work, led.lowest_cess, led.switch_work),
+            lambda led: (led.work, led.lowest_cess, led.switch_work, led.response),
             self,
             (
                 self.work.add(jnp.mean(work)),
                 jnp.minimum(self.lowest_cess, jnp.mean(cess)),
                 self.switch_work.add(work),
+                response,
             ),
+            is_leaf=lambda leaf: leaf is None,
         )
 
     def travelled(self, work: Float[Array, " n"]) -> "Ledger":

@@ -13,6 +13,11 @@ updates (walkers that relax completely in each of them could do no better, in an
 between the ends of two chunks, where the length is taken), and, for plain Langevin walkers, the transport of their mean
 and covariance, `W_2^2 / (M tau)` (small steps, equilibrium start).
 
+`predicted_work` is what linear response makes of the fluctuations of the work (`thermo.response`), `predicted_ratio`
+that over the measured excess work. It is near 1 while training is slow and walkers reach all they should; below 0.7 the
+walkers dissipate in modes that their fluctuations do not show (barriers), above 1.4 the updates are too large for it.
+Then schedules that build on the metric lose their warrant.
+
 Reference:
     Hnybida, Verret 2025 (arXiv:2510.03137), abstract, for bias = excess work; bounds: `dissipation.bounds`.
 """
@@ -36,8 +41,14 @@ from quasistatic.train.trainer import Trainer
 COVARIANCE_SIZE = 64
 """Sample size up to which the transport of the covariance is counted, not only that of the mean."""
 
-DISSIPATED = ("excess_work", "excess_work_stderr", "ll_approximate", "minimal_work", "efficiency")
+DISSIPATED = (
+    *("excess_work", "excess_work_stderr", "ll_approximate", "minimal_work", "efficiency"),
+    *("predicted_work", "predicted_ratio", "relaxation"),
+)
 """Columns of metrics.csv, and entries of the final numbers of a run, about dissipation."""
+
+SLOW_DRIVING = (0.7, 1.4)
+"""Predicted over measured excess work of a run in the regime of linear response."""
 
 Travelled = Callable[[TrainState], float | None]
 """Least work for what the walkers have travelled so far, or None where there is no such bound."""
@@ -93,13 +104,28 @@ def dissipation_row(
     work = float(np.mean(np.asarray(ledger.switch_work.value, np.float64)))
     least = bounds.length_work(float(ledger.length), max(int(state.step), 1))
     least = max(least, travelled(state) or 0.0)
+    response = ledger.response
+    predicted = None if response is None else float(response.excess_work)
+    # a measured value within two standard errors of zero has no ratio
+    is_measured = excess is not None and found.stderr is not None and excess > 2 * found.stderr
     return {
         "excess_work": excess,
         "excess_work_stderr": found.stderr if is_current else None,
         "ll_approximate": None if is_fused else work - mean_potential - log_z_start,
         "minimal_work": least,
         "efficiency": None if excess is None else bounds.efficiency(least, excess),
+        "predicted_work": predicted,
+        "predicted_ratio": predicted / excess if predicted is not None and excess is not None and is_measured else None,
+        "relaxation": float(response.relaxation) if response is not None and float(response.jumps) > 0 else None,
     }
+
+
+def is_slow_driving(ratio: float, stderr: float = 0.0) -> bool | None:
+    """Whether predicted over measured excess work lies in `SLOW_DRIVING`; None within two standard errors of an end."""
+    low, high = SLOW_DRIVING
+    if min(abs(ratio - low), abs(ratio - high)) < 2 * stderr:
+        return None
+    return bool(low <= ratio <= high)
 
 
 def travel(trainer: Trainer, start: Ensemble) -> Travelled:

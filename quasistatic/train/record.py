@@ -29,12 +29,13 @@ COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work "
     "flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr gradient_norm n_resampled "
     "accept_rate n_sweeps score log_z_exact anchor_step excess_work_stderr ll_approximate minimal_work efficiency "
-    "time_elapsed time_step"
+    "predicted_work predicted_ratio relaxation time_elapsed time_step"
 ).split()
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
 shadow work are run totals of the driver's unweighted means per update; excess work, the approximate likelihood of the
 training rows and the least work for the distance travelled are explained in `dissipated`. `feedback_bias` estimates
-`log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for training without account weights."""
+`log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for training without account weights.
+`predicted_work`, `predicted_ratio` and `relaxation` (updates) are the linear response of the driver (`dissipated`)."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""

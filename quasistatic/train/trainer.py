@@ -56,6 +56,8 @@ class Trainer(eqx.Module):
             cost, `"path"` to the full leading order for a further pass over the walkers, or `"off"`. Only rules with
             account weights have one.
         frozen_after: updates without a single flip after which the run is declared frozen.
+        memory: updates over which the work on a walker is correlated with itself, to predict the excess work (see
+            `thermo.response`); several relaxation times, 0 for no prediction.
     """
 
     kernel: AbstractKernel
@@ -77,12 +79,13 @@ class Trainer(eqx.Module):
     keep_ess: KeepESS | None = None
     feedback: str = eqx.field(static=True, default="update")
     frozen_after: int = eqx.field(static=True, default=200)
+    memory: int = eqx.field(static=True, default=100)
 
     def __check_init__(self):
         for name in ("n_walkers", "n_groups", "frozen_after"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge"):
+        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge", "memory"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.n_moved > self.n_walkers:
@@ -154,7 +157,7 @@ class Trainer(eqx.Module):
             ensemble=ensemble,
             auditor=auditor,
             controls=self.controls,
-            ledger=Ledger.open(ensemble),
+            ledger=Ledger.open(ensemble, memory=self.memory),
             auditor_ledger=Ledger.open(auditor) if auditor is not None else None,
             feedback=feedback,
             key=jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key,

@@ -16,10 +16,10 @@ COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work "
     "excess_work flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr "
     "gradient_norm n_resampled accept_rate n_sweeps score log_z_exact excess_work_stderr ll_approximate minimal_work "
-    "efficiency time_elapsed time_step"
+    "efficiency predicted_work predicted_ratio relaxation time_elapsed time_step"
 ).split()
 
-MEASURED = ("excess_work", "excess_work_stderr", "efficiency")  # with the auditor's log Z
+MEASURED = ("excess_work", "excess_work_stderr", "efficiency", "predicted_ratio")  # with the auditor's log Z
 
 CONFIGS = {
     "rbm": """
@@ -217,6 +217,9 @@ def _table(rng, kind, n_rows, has_auditor, has_exact) -> dict[str, np.ndarray]:
         "ll_approximate": exact["train"] + 3 * scale * t,
         "minimal_work": 1.1 * scale * t,
         "efficiency": 0.4 - 0.1 * t,
+        "predicted_work": 2.6 * scale * t,
+        "predicted_ratio": np.full(n_rows, 2.6 / 3),
+        "relaxation": 1 + 4 * t,
         "flip_rate": 0.45 * np.exp(-2 * t) + 0.02 * rng.normal(size=n_rows),
         "beta": np.ones(n_rows),
         "log_z_driver": driver_log_z,

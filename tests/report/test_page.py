@@ -105,6 +105,7 @@ def test_curves_are_those_of_the_table(fake_run, kind):
         ("work", "heat"): "heat",
         ("excess_work", "excess work"): "excess_work",
         ("excess_work", "shadow work"): "shadow_work",
+        ("excess_work", "excess work by linear response"): "predicted_work",
         ("excess_work", "least work for this distance"): "minimal_work",
         ("bias", "without weights"): "excess_work",
         ("efficiency", "efficiency"): "efficiency",

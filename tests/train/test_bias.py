@@ -171,5 +171,6 @@ def test_least_work_of_a_trap():
     assert abs(row["minimal_work"] - moved @ moved / time) < 4.5 * noise < 0.05
     expected = n * step / (n * step + 2 / precision)
     error = row["excess_work_stderr"] / row["excess_work"]
+    assert abs(row["predicted_ratio"] - 1) < 4.5 * (error + np.sqrt(2 / 20_000))  # works of a trap are Gaussian
     print(row["minimal_work"], moved @ moved / time, row["excess_work"], row["efficiency"], expected, error)
     assert abs(row["efficiency"] / expected - 1) < 4.5 * error + 2 / n
