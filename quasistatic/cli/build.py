@@ -32,13 +32,16 @@ from quasistatic.energies import (
 from quasistatic.energies.neural import Neural
 from quasistatic.errors import InputError
 from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
-from quasistatic.metric import natural_gradient
+from quasistatic.metric import minimal_dissipation, natural_gradient
 from quasistatic.metric.solve import LARGEST_DENSE
 from quasistatic.regulators import Resample, Restart, Scheduled
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
 from quasistatic.train.anchor import Anchors
 from quasistatic.train.trainer import Trainer
+
+OF_SCORES = ("natural", "least-work")
+"""Optimisers that make their steps of the scores of walkers and data."""
 
 
 class Parts(NamedTuple):
@@ -237,7 +240,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
 
 def _check_solver(config: Config, model: AbstractEnergy) -> None:
     """Raises InputError when the solver of a natural gradient cannot take this model."""
-    if config.optimiser.kind != "natural":
+    if config.optimiser.kind not in OF_SCORES:
         return
     n_parameters = sum(leaf.size for leaf in jax.tree.leaves(model) if eqx.is_inexact_array(leaf))
     if config.optimiser.solver == "dense" and n_parameters > LARGEST_DENSE:
@@ -261,7 +264,8 @@ def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTra
     The same settings give the same object, so that a second run of a process finds its compiled step.
     """
     begin = int(section.decay_from * n_steps) if section.schedule == "linear" else n_steps
-    metric = (section.damping, section.solver, section.max_kl, section.adaptive) if section.kind == "natural" else None
+    is_of_scores = section.kind in OF_SCORES
+    metric = (section.damping, section.solver, section.max_kl, section.adaptive) if is_of_scores else None
     return _optimiser(section.kind, section.rate, section.momentum, begin, n_steps, metric)
 
 
@@ -273,6 +277,8 @@ def _optimiser(
     rate: Any = base_rate if is_constant else optax.linear_schedule(base_rate, 0.0, n_steps - begin, begin)
     if metric is not None:
         damping, solver, max_kl, is_adaptive = metric
+        if kind == "least-work":
+            return minimal_dissipation(n_steps, relaxation=None, damping=damping, solver=solver, max_kl=max_kl)
         return natural_gradient(rate, damping=damping, solver=solver, max_kl=max_kl, is_adaptive=is_adaptive)
     return optax.adam(rate) if kind == "adam" else optax.sgd(rate, momentum=momentum or None)
 
@@ -292,7 +298,7 @@ def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
     n_walkers = config.training.n_walkers + config.auditor.n_groups * config.auditor.n_walkers
     per_walker = 2 * n_units + 2 * n_hidden + 10
     batch = config.data.batch_size or n_samples
-    has_gram = config.optimiser.kind == "natural" and config.optimiser.solver == "samples"
+    has_gram = config.optimiser.kind in OF_SCORES and config.optimiser.solver == "samples"
     gram = 3 * (config.training.n_walkers + batch) ** 2 if has_gram else 0
     total = 6 * n_parameters + n_walkers * per_walker + n_samples * n_units + batch * n_hidden + gram
     itemsize = np.dtype(jax.dtypes.canonicalize_dtype(float)).itemsize

@@ -125,10 +125,12 @@ class OptimiserSection(_Section):
     """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run.
 
     For `kind = "natural"`: `damping` is added to the metric, `solver` finds the step, `max_kl` is the largest relative
-    entropy of an update in nats, and `adaptive` lets the damping follow the updates' success.
+    entropy of an update in nats, and `adaptive` lets the damping follow the updates' success. `kind = "least-work"`
+    spends the `n_steps` of the run on natural steps of least excess work, with the measured lag of the walkers; `rate`
+    and `schedule` then have no say.
     """
 
-    kind: Literal["sgd", "adam", "natural"] = "sgd"
+    kind: Literal["sgd", "adam", "natural", "least-work"] = "sgd"
     rate: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     schedule: Literal["constant", "linear"] = "constant"
     decay_from: Decay = 0.5
@@ -317,15 +319,16 @@ def _check_optimiser(config: Config) -> None:
     section = config.optimiser
     if section.kind != "sgd" and section.momentum:
         raise InputError(f"optimiser.momentum belongs to optimiser.kind = 'sgd', not {section.kind!r}: set it to 0")
-    if section.kind != "natural":
-        for key in ("damping", "solver", "max_kl", "adaptive"):
-            if getattr(section, key) != OptimiserSection.model_fields[key].default:
-                raise InputError(
-                    f"optimiser.{key} belongs to optimiser.kind = 'natural', not {section.kind!r}; drop it"
-                )
+    strange = {"natural": (), "least-work": ("adaptive",)}
+    for key in strange.get(section.kind, ("damping", "solver", "max_kl", "adaptive")):
+        if getattr(section, key) != OptimiserSection.model_fields[key].default:
+            raise InputError(f"optimiser.{key} does not go with optimiser.kind = {section.kind!r}; drop it")
+    if section.kind not in strange:
         return
     if config.training.positive != "exact":
-        raise InputError("optimiser.kind = 'natural' needs training.positive = 'exact', whose metric it uses")
+        raise InputError(f"optimiser.kind = {section.kind!r} needs training.positive = 'exact', whose metric it uses")
+    if section.kind == "least-work" and config.run.n_steps < 2:
+        raise InputError("optimiser.kind = 'least-work' spends run.n_steps of at least 2, got 1")
     if section.adaptive and (section.schedule != "constant" or section.rate > 1):
         raise InputError("optimiser.adaptive needs optimiser.schedule = 'constant' and optimiser.rate of at most 1")
 

@@ -14,6 +14,7 @@ Reference:
     Hnybida and Verret (arXiv 2510.03137) for the harmonic case, whose discrete optimum `minimal_dissipation` is.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -37,13 +38,15 @@ LOWER, RAISE = 2 / 3, 3 / 2
 
 class MetricState(NamedTuple):
     """State of a metric step: updates done, damping, reduction ratio and relative entropy (nats) of the last update,
-    and the memory of the solver (last direction, averaged variances, or None)."""
+    the memory of the solver (last direction, averaged variances, or None), and the work that the noise of the last
+    update did on the walkers that caused it (nats; NaN for solvers other than `samples`)."""
 
     count: Int[Array, ""]
     damping: Scalar
     ratio: Scalar
     kl: Scalar
     memory: Any
+    feedback: Scalar
 
 
 def natural_gradient(
@@ -86,17 +89,17 @@ def natural_gradient(
         )
     rate_of: Any = (lambda count: learning_rate) if is_number else learning_rate
 
-    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any]:
+    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any, Any]:
         del friction
         return _direction(solver, metric, memory, max_iterations, scores, state)
 
-    return _transformation(damping, solver, lambda count, _: rate_of(count), direction, max_kl, is_adaptive)
+    return _transformation(damping, solver, lambda count, scores, extra: rate_of(count), direction, max_kl, is_adaptive)
 
 
 def minimal_dissipation(
     n_updates: int,
     *,
-    relaxation: float = 0.0,
+    relaxation: float | None = 0.0,
     has_jumps: bool = False,
     offset: float = 1.0,
     damping: float = 1e-3,
@@ -115,7 +118,8 @@ def minimal_dissipation(
     Args:
         n_updates: updates in all; the rate rises until the last.
         relaxation: sum of the autocorrelations at 1, 2, ... updates of what drives the steps (`a / (1 - a)` when the
-            mean of the walkers relaxes by a factor `a` per update), for walkers without weights.
+            mean of the walkers relaxes by a factor `a` per update), for walkers without weights. None measures it: the
+            trainer hands over what `thermo.response` has found so far, as the extra argument `relaxation`.
         has_jumps: discontinuous law (`c = 2`) that starts from equilibrium with a jump and ends with one; otherwise
             the continuous law (`c = 1`).
         offset: added to the updates left, at least 1, where walkers are weighted and `Z` is dropped.
@@ -133,34 +137,40 @@ def minimal_dissipation(
     _check(damping=damping, solver=solver, metric=metric, max_kl=max_kl, memory=memory, max_iterations=max_iterations)
     if n_updates < 2:
         raise InputError(f"a protocol has at least 2 updates, got {n_updates}")
-    if not relaxation >= 0 or not offset >= 1:
-        raise InputError(f"relaxation >= 0 and offset >= 1 are needed, got {relaxation} and {offset}")
+    if (relaxation is not None and not relaxation >= 0) or not offset >= 1:
+        raise InputError(f"relaxation >= 0 (or None) and offset >= 1 are needed, got {relaxation} and {offset}")
 
     def left(count: IntScalarLike) -> Any:
         return jnp.maximum(n_updates - count, 1)  # a run that goes on past its protocol keeps the last rate
 
-    def rate(count: IntScalarLike, scores: AbstractScores) -> Any:
+    def rate(count: IntScalarLike, scores: AbstractScores, extra: Mapping[str, Any]) -> Any:
+        if extra.get("friction") is not None:
+            return 1.0  # the direction has it all
+        lag = relaxation if relaxation is not None else extra.get("relaxation")
+        if lag is None and not scores.is_weighted:
+            raise InputError("no relaxation was measured; give relaxation, or a trainer with memory > 0")
         return dissipation_rate(
-            left(count), n_updates, None if scores.is_weighted else relaxation, has_jumps=has_jumps, offset=offset
+            left(count), n_updates, None if scores.is_weighted else lag, has_jumps=has_jumps, offset=offset
         )
 
-    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any]:
+    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any, Any]:
         if friction is None:
             return _direction(solver, metric, memory, max_iterations, scores, state)
         if scores.is_weighted:
             raise InputError("weighted walkers have no lag: drop the friction, or use uniform weights")
         if solver != "dense":
             raise InputError(f"a friction matrix needs solver = 'dense', got {solver!r}")
-        return _with_friction(scores, state, friction, left(state.count), n_updates, has_jumps, metric), state.memory
+        return (
+            _with_friction(scores, state, friction, left(state.count), n_updates, has_jumps, metric),
+            state.memory,
+            jnp.nan,
+        )
 
-    def rate_with(count: IntScalarLike, scores: AbstractScores, friction: Any = None) -> Any:
-        return rate(count, scores) if friction is None else 1.0
-
-    return _transformation(damping, solver, rate_with, direction, max_kl, False)
+    return _transformation(damping, solver, rate, direction, max_kl, False)
 
 
 def dissipation_rate(
-    left: IntScalarLike, n_updates: int, relaxation: float | None, *, has_jumps: bool, offset: float = 1.0
+    left: IntScalarLike, n_updates: int, relaxation: ScalarLike | None, *, has_jumps: bool, offset: float = 1.0
 ) -> Any:
     """Rate of a natural-gradient step under the minimal-dissipation law with `Z = (1/2 + relaxation) F`.
 
@@ -192,10 +202,16 @@ def _with_friction(scores, state, friction, left, n_updates, has_jumps, metric) 
     return unravel(jnp.where(is_end, jump, inner))
 
 
-def _direction(solver, metric, memory, max_iterations, scores, state) -> tuple[Any, Any]:
-    """`(F + damping)^-1 g` and the solver's new memory."""
+def _direction(solver, metric, memory, max_iterations, scores, state) -> tuple[Any, Any, Any]:
+    """`(F + damping)^-1 g`, the solver's new memory, and what the direction makes of the walkers' noise."""
     if solver == "samples":
-        return solve.samples(scores, state.damping), None
+        step, noise = solve.samples_and_noise(scores, state.damping)
+        return step, None, noise
+    return *_other_direction(solver, metric, memory, max_iterations, scores, state), jnp.nan
+
+
+def _other_direction(solver, metric, memory, max_iterations, scores, state) -> tuple[Any, Any]:
+    """Direction and new memory of the solvers that do not tell what they make of the noise."""
     if solver == "dense":
         return solve.dense(scores, state.damping, metric=metric), None
     if solver == "woodbury":
@@ -221,7 +237,7 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
         dtype = jnp.result_type(*leaves) if leaves else float
         zero = jnp.zeros((), dtype)
         kept = jax.tree.map(jnp.zeros_like, params) if solver in ("cg", "diagonal") else None
-        return MetricState(jnp.zeros((), jnp.int32), jnp.asarray(damping, dtype), zero, zero, kept)
+        return MetricState(jnp.zeros((), jnp.int32), jnp.asarray(damping, dtype), zero, zero, kept, zero)
 
     def update(updates: Any, state: MetricState, params: Any = None, **extra_args: Any) -> tuple[Any, MetricState]:
         del params
@@ -231,15 +247,16 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
                 "a metric step needs the scores of walkers and data, which this rule does not hand over; use "
                 "MaximumLikelihood with positive = 'exact', or pass scores = scores_of(...)"
             )
-        found, memory = direction_of(scores, state, friction)
-        rate = rate_of(state.count, scores) if friction is None else rate_of(state.count, scores, friction)
+        found, memory, noise = direction_of(scores, state, friction)
+        rate = rate_of(state.count, scores, extra_args)
+        feedback = rate * noise
         step = jax.tree.map(lambda d: -rate * d, found)
         kl, ratio, new_damping = state.kl, state.ratio, state.damping
         if max_kl is not None or is_adaptive:
             kl = 0.5 * solve.curvature(scores, step)
         if max_kl is not None:
             scale = jnp.where(kl > max_kl, jnp.sqrt(max_kl / jnp.where(kl > max_kl, kl, 1.0)), 1.0)
-            step, kl = jax.tree.map(lambda d: scale * d, step), scale**2 * kl
+            step, kl, feedback = jax.tree.map(lambda d: scale * d, step), scale**2 * kl, scale * feedback
         if is_adaptive:
             ratio = reduction_ratio(scores, step, kl)
             factor = jnp.where(ratio > 0.75, LOWER, jnp.where(ratio < 0.25, RAISE, 1.0))
@@ -251,6 +268,7 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
             jnp.asarray(ratio, state.ratio.dtype),
             jnp.asarray(kl, state.kl.dtype),
             memory,
+            jnp.asarray(feedback, state.feedback.dtype),
         )
         return step, kept
 
@@ -262,6 +280,12 @@ def makes_steps_of_scores(opt_state: Any) -> bool:
     """Whether an optimiser with this state, or a part of its chain, is one of this module."""
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, MetricState))
     return any(isinstance(leaf, MetricState) for leaf in leaves)
+
+
+def feedback_of(opt_state: Any) -> Scalar:
+    """Work of the last update's noise on the walkers that caused it, nats, from the state of such an optimiser."""
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, MetricState))
+    return sum((leaf.feedback for leaf in leaves if isinstance(leaf, MetricState)), jnp.zeros(()))
 
 
 def reduction_ratio(scores: AbstractScores, step: Any, kl: ScalarLike) -> Scalar:

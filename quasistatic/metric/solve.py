@@ -71,14 +71,38 @@ def samples(scores: AbstractScores, damping: ScalarLike) -> Any:
         damping: added to the metric in the scores' coordinates; must be positive, as the rows always have a null
             direction.
     """
+    return samples_and_noise(scores, damping)[0]
+
+
+def samples_and_noise(scores: AbstractScores, damping: ScalarLike) -> tuple[Any, Float[Array, ""]]:
+    """The step of `samples`, and `n'(F + damping)^-1 n` with the noise `n` of the walkers' phase (`noise_of`), nats.
+
+    With `n = B'c` that is `c.(c - damping (BB' + damping)^-1 c)`: a second right-hand side of the same system.
+    """
     q = scores.pool("pooled")
     e = jnp.sign(scores.signed) * 2 * jnp.sqrt(q)
     extra = None if scores.extra is None else scores.to_step(scores.extra)
     if extra is not None:
         e = e - scores.centred_push(q, extra) / damping
-    a = _solve_gram(scores.gram(q), damping, e)
+    gram = scores.gram(q)
+    a = _solve_gram(gram, damping, e)
     step = scores.to_step(scores.centred_pull(q, a))
-    return step if extra is None else jax.tree.map(lambda d, p: d + p / damping, step, extra)
+    c = noise_of(scores) / jnp.where(q > 0, jnp.sqrt(q), 1.0)
+    noise = c @ (c - damping * _solve_gram(gram, damping, c))
+    return step if extra is None else jax.tree.map(lambda d, p: d + p / damping, step, extra), noise
+
+
+def noise_of(scores: AbstractScores) -> Float[Array, " rows"]:
+    """Coefficients of a sum over the walkers' rows that has the covariance of the noise of their mean.
+
+    The difference of two halves, `sqrt(W_A W_B) (mean over A - mean over B)` with the shares `W` of the weight.
+    """
+    w, n = scores.weights, scores.n_walkers
+    is_first = jnp.arange(n) < n // 2
+    share = jnp.sum(jnp.where(is_first, w, 0.0))
+    ratio = jnp.sqrt((1 - share) / jnp.where(share > 0, share, 1.0))
+    part = jnp.where(is_first, ratio, -1 / jnp.where(ratio > 0, ratio, 1.0)) * w
+    return jnp.concatenate([part, jnp.zeros(len(scores.data_weights), w.dtype)])
 
 
 def woodbury(scores: AbstractScores, damping: ScalarLike, *, metric: Metric = "model", gradient: Any = None) -> Any:

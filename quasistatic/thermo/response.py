@@ -91,5 +91,9 @@ class Response(eqx.Module):
 
     @property
     def relaxation(self) -> Scalar:
-        """Mean sum of the autocorrelations of the work at lags 1, 2, ...: in updates, weighted by the work done."""
-        return 0.5 * self.delayed / self.jumps
+        """Mean sum of the autocorrelations of the work at lags 1, 2, ...: in updates, weighted by the work done.
+
+        Not negative, and 0 before the first work.
+        """
+        jumps = jnp.where(self.jumps > 0, self.jumps, 1.0)
+        return jnp.where(self.jumps > 0, jnp.maximum(0.5 * self.delayed / jumps, 0.0), 0.0)

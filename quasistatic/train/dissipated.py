@@ -13,8 +13,9 @@ updates (walkers that relax completely in each of them could do no better, in an
 between the ends of two chunks, where the length is taken), and, for plain Langevin walkers, the transport of their mean
 and covariance, `W_2^2 / (M tau)` (small steps, equilibrium start).
 
-`predicted_work` is what linear response makes of the fluctuations of the work (`thermo.response`), `predicted_ratio`
-that over the measured excess work. It is near 1 while training is slow and walkers reach all they should; below 0.7 the
+`predicted_work` is what linear response makes of the fluctuations of the work (`thermo.response`), plus `feedback_work`:
+the noise of finitely many walkers moves the parameters to where it looks likely, and does work on them that no slowness
+avoids (`train.feedback`; only more walkers or fewer updates do). `predicted_ratio` is that over the measured excess work. It is near 1 while training is slow and walkers reach all they should; below 0.7 the
 walkers dissipate in modes that their fluctuations do not show (barriers), above 1.4 the updates are too large for it.
 Then schedules that build on the metric lose their warrant.
 
@@ -43,7 +44,7 @@ COVARIANCE_SIZE = 64
 
 DISSIPATED = (
     *("excess_work", "excess_work_stderr", "ll_approximate", "minimal_work", "efficiency"),
-    *("predicted_work", "predicted_ratio", "relaxation"),
+    *("predicted_work", "feedback_work", "predicted_ratio", "relaxation"),
 )
 """Columns of metrics.csv, and entries of the final numbers of a run, about dissipation."""
 
@@ -105,7 +106,9 @@ def dissipation_row(
     least = bounds.length_work(float(ledger.length), max(int(state.step), 1))
     least = max(least, travelled(state) or 0.0)
     response = ledger.response
-    predicted = None if response is None else float(response.excess_work)
+    flattery = None if state.feedback is None else -float(state.feedback.bias.value)
+    predicted = None if response is None else float(response.excess_work) + (flattery or 0.0)
+    predicted = predicted if predicted is not None and math.isfinite(predicted) else None
     # a measured value within two standard errors of zero has no ratio
     is_measured = excess is not None and found.stderr is not None and excess > 2 * found.stderr
     return {
@@ -115,6 +118,7 @@ def dissipation_row(
         "minimal_work": least,
         "efficiency": None if excess is None else bounds.efficiency(least, excess),
         "predicted_work": predicted,
+        "feedback_work": flattery if flattery is not None and math.isfinite(flattery) else None,
         "predicted_ratio": predicted / excess if predicted is not None and excess is not None and is_measured else None,
         "relaxation": float(response.relaxation) if response is not None and float(response.jumps) > 0 else None,
     }

@@ -22,6 +22,10 @@ the gradient (gradient descent, with momentum or a schedule) and of leading orde
 Factors on the update (learning-rate control, `KeepESS`) are taken as given. Unadjusted fused moves measure work at both
 of their ends, and see `1 / (1 + (h k)^2)` of the noise at curvature `k`: the estimate leaves that factor out.
 
+Plain walkers (no account weights) flatter themselves by the same formula: minus the bias is then the part of their
+excess work that comes from feedback, however slow the training. Natural-gradient steps know what they make of the noise
+from the system that they solve (`metric.optim.MetricState`), with the metric taken as given.
+
 Halves must be independent: they are for an even number of driver groups. In one group resampling puts copies of a
 walker into both halves, and the estimate is too small until the copies have parted.
 
@@ -119,7 +123,18 @@ class Feedback(eqx.Module):
         tangents = (_like(response, gradient), self.optimiser, shift)
         caused, memory = jax.jvp(optimise, (gradient, moving, trained), tangents)[1]
         caused = jax.tree.map(lambda c, r: _where_reached(scale * c, r).astype(c.dtype), caused, response)
-        change = -jnp.asarray(optax.tree.vdot(noise, caused), self.block.dtype)
+        booked = self.add(-jnp.asarray(optax.tree.vdot(noise, caused), self.block.dtype), step=step)
+        parameters = None if self.parameters is None else jax.tree.map(jnp.add, self.parameters, caused)
+        return eqx.tree_at(
+            lambda f: (f.optimiser, f.parameters),
+            booked,
+            (_like(memory, self.optimiser), parameters),
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    def add(self, change: Scalar, *, step: IntScalarLike) -> "Feedback":
+        """Books a bias that is known. Args: change, nats; absolute step of the update."""
+        change = jnp.asarray(change, self.block.dtype)
         block = self.block + change
         is_last = step % BLOCK == BLOCK - 1
         has_previous = self.n_blocks > 0
@@ -130,8 +145,8 @@ class Feedback(eqx.Module):
             previous=jnp.where(is_last, block, self.previous),
             squares=squares,
             n_blocks=self.n_blocks + is_last,
-            optimiser=_like(memory, self.optimiser),
-            parameters=None if self.parameters is None else jax.tree.map(jnp.add, self.parameters, caused),
+            optimiser=self.optimiser,
+            parameters=self.parameters,
         )
 
 

@@ -227,6 +227,7 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset, state: 
         rates=trainer.kernel.rates,
         score=score,
         is_fused=trainer.kernel.moves_with_switch,
+        is_weighted=trainer.is_weighted,
         travelled=travel(trainer, state.ensemble),
     )
 

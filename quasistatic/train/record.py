@@ -29,13 +29,14 @@ COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work "
     "flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr gradient_norm n_resampled "
     "accept_rate n_sweeps score log_z_exact anchor_step excess_work_stderr ll_approximate minimal_work efficiency "
-    "predicted_work predicted_ratio relaxation time_elapsed time_step"
+    "predicted_work feedback_work predicted_ratio relaxation time_elapsed time_step"
 ).split()
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
 shadow work are run totals of the driver's unweighted means per update; excess work, the approximate likelihood of the
 training rows and the least work for the distance travelled are explained in `dissipated`. `feedback_bias` estimates
 `log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for training without account weights.
-`predicted_work`, `predicted_ratio` and `relaxation` (updates) are the linear response of the driver (`dissipated`)."""
+`predicted_work`, `feedback_work` (a part of it), `predicted_ratio` and `relaxation` (updates) are what is expected of
+the driver (`dissipated`)."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -93,6 +94,7 @@ class Recorder:
         rates: rates that the kernel reports.
         score: function of the model that says how good it is without reading the auditor (picks the best checkpoint).
         is_fused: whether the kernel books work and shadow work as one number.
+        is_weighted: whether the driver's own log Z takes part in the training, so that its bias is of interest.
         travelled: bound on the excess work from what the walkers travelled.
     """
 
@@ -105,6 +107,7 @@ class Recorder:
         rates: tuple[str, ...],
         score: Callable[[TrainState, Mapping[str, Any]], float | None],
         is_fused: bool = False,
+        is_weighted: bool = True,
         travelled: Travelled = lambda state: None,
     ):
         self._train = jnp.asarray(train[:MONITORED], float)
@@ -113,6 +116,7 @@ class Recorder:
         self._rates = rates
         self._score = score
         self._is_fused = is_fused
+        self._is_weighted = is_weighted
         self._travelled = travelled
 
     def likelihoods(self, state: TrainState, anchor: Anchor | None = None) -> dict[str, Estimate]:
@@ -178,7 +182,7 @@ class Recorder:
             "beta": float(state.controls.beta),
             "log_z_driver": log_z_driver,
             "ll_heldout_driver": None if log_z_driver is None or potential is None else -potential - log_z_driver,
-            **_feedback(state, is_anchored),
+            **_feedback(state, is_anchored and self._is_weighted),
             "gradient_norm": float(state.gradient_norm),
             "n_resampled": int(ledger.n_resampled),
             "accept_rate": float(ledger.rate("accept_rate")) if "accept_rate" in self._rates else None,

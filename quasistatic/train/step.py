@@ -20,6 +20,7 @@ from quasistatic._results import RESULTS
 from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
+from quasistatic.metric.optim import feedback_of, makes_steps_of_scores
 from quasistatic.regulators import Reading
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
@@ -46,14 +47,16 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
     rule: Any = trainer.rule
-    rule = dataclasses.replace(rule, has_noise=True) if state.feedback is not None else rule
+    is_metric = makes_steps_of_scores(state.opt_state)
+    rule = dataclasses.replace(rule, has_noise=True) if state.feedback is not None and not is_metric else rule
     gradient, aux, rule_state = rule.gradient(
         named(key, "rule"), potential, trainer.kernel, batch, moved, controls, state.rule_state
     )
     trained, fixed = eqx.partition(state.model, eqx.is_inexact_array)
     descent: Any = gradient
     optimiser = optax.with_extra_args_support(trainer.optimiser)
-    updates, opt_state = optimiser.update(descent, state.opt_state, trained, scores=aux.get("scores"))
+    lag = None if ledger.response is None else ledger.response.relaxation
+    updates, opt_state = optimiser.update(descent, state.opt_state, trained, scores=aux.get("scores"), relaxation=lag)
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
     scale = jnp.asarray(controls.lr_scale)
     if trainer.keep_ess is not None:
@@ -61,7 +64,9 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         updates = jax.tree.map(lambda leaf: (gentle * leaf).astype(leaf.dtype), updates)
         scale = scale * gentle
     feedback = state.feedback
-    if feedback is not None:
+    if feedback is not None and is_metric:
+        feedback = feedback.add(-scale * feedback_of(opt_state), step=state.step)
+    elif feedback is not None:
         response = aux["response"]
         if feedback.parameters is not None:
             bent = rule.curvature(potential, batch, moved, feedback.parameters)

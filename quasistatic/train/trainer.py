@@ -53,8 +53,8 @@ class Trainer(eqx.Module):
         n_bridge: annealing steps from that law to the initial model.
         keep_ess: shortens updates that would cost the driver too much of its effective sample size; None for none.
         feedback: estimate of the bias of the driver's own `log Z` (see `train.feedback`): `"update"` at next to no
-            cost, `"path"` to the full leading order for a further pass over the walkers, or `"off"`. Only rules with
-            account weights have one.
+            cost, `"path"` to the full leading order for a further pass over the walkers (with account weights), or
+            `"off"`.
         frozen_after: updates without a single flip after which the run is declared frozen.
         memory: updates over which the work on a walker is correlated with itself, to predict the excess work (see
             `thermo.response`); several relaxation times, 0 for no prediction.
@@ -110,9 +110,10 @@ class Trainer(eqx.Module):
 
     @property
     def has_feedback(self) -> bool:
-        """Whether the bias of the driver's `log Z` is estimated: its books are never reopened and make the gradient."""
+        """Whether the driver's feedback is estimated: its walkers make the gradient and are never put elsewhere."""
         is_reopened = any(isinstance(regulator, Restart) for regulator in self.regulators)
-        return self.feedback != "off" and self.is_weighted and not is_reopened and self.n_walkers > 1
+        has_phases = isinstance(self.rule, MaximumLikelihood)
+        return self.feedback != "off" and has_phases and not is_reopened and self.n_walkers > 1
 
     def starting_law(self, model: AbstractEnergy) -> AbstractTractable:
         """Law with known Z at which the books are opened. Raises: InputError when there is none."""
@@ -146,8 +147,10 @@ class Trainer(eqx.Module):
         trained = eqx.filter(model, eqx.is_inexact_array)
         opt_state = self.optimiser.init(trained)
         feedback = None
-        if self.has_feedback and not makes_steps_of_scores(opt_state):
-            feedback = Feedback.open(trained, opt_state, order=self.feedback, dtype=ensemble.u.dtype)
+        if self.has_feedback:
+            is_linear = not makes_steps_of_scores(opt_state)
+            order = self.feedback if is_linear and self.is_weighted else "update"
+            feedback = Feedback.open(trained, opt_state if is_linear else (), order=order, dtype=ensemble.u.dtype)
         return TrainState(
             model=model,
             averaged=model if self.ema else None,

@@ -108,7 +108,12 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
         nothing,
         "optimiser.momentum",
     ),
-    "damping for adam": (["train", *settings("optimiser.kind=adam", "optimiser.damping=0.1")], nothing, "natural"),
+    "damping for adam": (["train", *settings("optimiser.kind=adam", "optimiser.damping=0.1")], nothing, "does not go"),
+    "one update of least work": (
+        ["train", *settings("optimiser.kind=least-work", "run.n_steps=1")],
+        nothing,
+        "at least 2",
+    ),
     "metric of sampled units": (
         ["train", *settings("optimiser.kind=natural", "training.positive=sampled")],
         nothing,

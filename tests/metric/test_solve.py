@@ -22,6 +22,7 @@ def all_steps(scores, right, friction):
         "dense_model": solve.dense(scores, DAMPING, metric="model"),
         "friction": solve.dense(scores, DAMPING, matrix=friction),
         "samples": solve.samples(scores, DAMPING),
+        "noise": solve.samples_and_noise(scores, DAMPING)[1],
         "woodbury": solve.woodbury(scores, DAMPING, gradient=right),
         "robust": solve.robust(scores, DAMPING),
         "cg": solve.conjugate_gradients(scores, DAMPING, zero, max_iterations=400, tolerance=1e-13),
@@ -62,6 +63,16 @@ def test_sample_space(solved):
     np.testing.assert_allclose(flat(got["samples"]), expected, **TIGHT)
     wrong = np.linalg.solve(member.metric("pooled") + DAMPING * member.own, member.gradient)
     assert np.abs(expected - wrong).max() > 1e-3  # the penalty matters
+
+
+def test_what_the_step_makes_of_noise(solved):
+    """`n'(F + damping)^-1 n` for the weighted difference of the two halves of the walkers, penalty or not."""
+    member, _, _, _, got = solved
+    w, half = member.weights, len(member.weights) // 2
+    a, b = w[:half].sum(), w[half:].sum()
+    n = np.sqrt(a * b) * (w[:half] @ member.rows[:half] / a - w[half:] @ member.rows[half : len(w)] / b)
+    expected = n @ np.linalg.solve(member.metric("pooled") + DAMPING * member.own, n)
+    np.testing.assert_allclose(float(got["noise"]), expected, **TIGHT)
 
 
 def test_woodbury(solved):

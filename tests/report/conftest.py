@@ -16,7 +16,7 @@ COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work "
     "excess_work flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr "
     "gradient_norm n_resampled accept_rate n_sweeps score log_z_exact excess_work_stderr ll_approximate minimal_work "
-    "efficiency predicted_work predicted_ratio relaxation time_elapsed time_step"
+    "efficiency predicted_work feedback_work predicted_ratio relaxation time_elapsed time_step"
 ).split()
 
 MEASURED = ("excess_work", "excess_work_stderr", "efficiency", "predicted_ratio")  # with the auditor's log Z
@@ -218,6 +218,7 @@ def _table(rng, kind, n_rows, has_auditor, has_exact) -> dict[str, np.ndarray]:
         "minimal_work": 1.1 * scale * t,
         "efficiency": 0.4 - 0.1 * t,
         "predicted_work": 2.6 * scale * t,
+        "feedback_work": 1.9 * scale * t,
         "predicted_ratio": np.full(n_rows, 2.6 / 3),
         "relaxation": 1 + 4 * t,
         "flip_rate": 0.45 * np.exp(-2 * t) + 0.02 * rng.normal(size=n_rows),

@@ -200,7 +200,7 @@ def test_the_training_does_not_notice():
     np.testing.assert_allclose(path.model.weights, off.model.weights, atol=1e-12)
     np.testing.assert_array_equal(path.ensemble.x, off.ensemble.x)
     assert trainer_of("update").has_feedback
-    assert not trainer_of("update", qs.pcd).has_feedback
+    assert trainer_of("update", qs.pcd).has_feedback
     reopened = qs.Restart("law", qs.Gaussian(jnp.zeros(2), jnp.eye(2)))
     assert not trainer_of("update", regulators=(reopened,)).has_feedback
 
