@@ -13,11 +13,12 @@ updates (walkers that relax completely in each of them could do no better, in an
 between the ends of two chunks, where the length is taken), and, for plain Langevin walkers, the transport of their mean
 and covariance, `W_2^2 / (M tau)` (small steps, equilibrium start).
 
-`predicted_work` is what linear response makes of the fluctuations of the work (`thermo.response`), plus `feedback_work`:
+`predicted_work` is what linear response makes of the fluctuations of the work (`thermo.response`) plus `feedback_work`:
 the noise of finitely many walkers moves the parameters to where it looks likely, and does work on them that no slowness
-avoids (`train.feedback`; only more walkers or fewer updates do). `predicted_ratio` is that over the measured excess work. It is near 1 while training is slow and walkers reach all they should; below 0.7 the
-walkers dissipate in modes that their fluctuations do not show (barriers), above 1.4 the updates are too large for it.
-Then schedules that build on the metric lose their warrant.
+avoids (`train.feedback`; more walkers do). `predicted_ratio` is the sum over the measured excess work. It is near 1
+while training is slow and walkers reach all they should. Below 0.7 walkers dissipate in modes that their fluctuations
+do not show (barriers), above 1.4 updates are too large for it: schedules that build on the metric then lose their
+warrant.
 
 Reference:
     Hnybida, Verret 2025 (arXiv:2510.03137), abstract, for bias = excess work; bounds: `dissipation.bounds`.
