@@ -43,7 +43,7 @@ LOWEST, HIGHEST = 1e-6, 1e3
 
 
 def micro(
-    y: ScalarLike, q: ScalarLike, flip_rate: ScalarLike, *, gain: float = 0.01, smoothing: float = 0.01
+    y: ScalarLike, q: ScalarLike, flip_rate: ScalarLike, *, gain: ScalarLike = 0.01, smoothing: ScalarLike = 0.01
 ) -> tuple[Any, Any]:
     """Log temperature and reference after an epoch.
 
@@ -63,7 +63,7 @@ def macro(mean: ScalarLike, gap: ScalarLike, n_epochs: IntScalarLike) -> Any:
     return mean + (gap - mean) / (n_epochs + 1)
 
 
-def invariant(y: ScalarLike, q: ScalarLike, *, gain: float = 0.01, smoothing: float = 0.01) -> Any:
+def invariant(y: ScalarLike, q: ScalarLike, *, gain: ScalarLike = 0.01, smoothing: ScalarLike = 0.01) -> Any:
     """`y + kap q`, which no flip rate can change."""
     return y + gain * (1 - smoothing) / smoothing * q
 

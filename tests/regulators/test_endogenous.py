@@ -185,7 +185,7 @@ def test_a_cold_start_begins_where_it_says():
     "options, message",
     [
         ({"every": 0}, "at least 1"),
-        ({"every": 3, "smoothing": 0.0}, "smoothing"),
+        ({"every": 3, "smoothing": 0.0}, "smoothing in"),
         ({"every": 3, "start": 2e3}, "start"),
     ],
 )

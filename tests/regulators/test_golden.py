@@ -57,7 +57,7 @@ def likelihood(theta, t, x):
 
 @pytest.mark.parametrize("t", [0.5, 2.0])
 def test_gradient_and_its_powers_of_beta(t):
-    """T-02: by finite differences the gradient is `(data - model) / T`; `beta_power` 0 and -1 are `T`, `T^2` times it."""
+    """T-02: by finite differences it is `(data - model) / T`; `beta_power` of 0 and -1 give `T` and `T^2` times it."""
     x = V[[0, 1, 5, 5, 6, 7, 7]]
     theta = np.concatenate([W.ravel(), B, C])
     h = 1e-5 * np.eye(11)
