@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from quasistatic.metric import minimal_dissipation as minimal_dissipation
     from quasistatic.metric import natural_gradient as natural_gradient
     from quasistatic.regulators import AbstractRegulator as AbstractRegulator
+    from quasistatic.regulators import EndogenousTemperature as EndogenousTemperature
     from quasistatic.regulators import KeepESS as KeepESS
     from quasistatic.regulators import Resample as Resample
     from quasistatic.regulators import Restart as Restart
     from quasistatic.regulators import Scheduled as Scheduled
     from quasistatic.regulators import SpendWork as SpendWork
     from quasistatic.regulators import Sweeps as Sweeps
+    from quasistatic.regulators import Thermostat as Thermostat
     from quasistatic.rules import AbstractRule as AbstractRule
     from quasistatic.rules import MaximumLikelihood as MaximumLikelihood
     from quasistatic.rules import NoiseContrastive as NoiseContrastive
@@ -80,7 +82,9 @@ _HOME = {
     "errors": ("CheckFailed", "InputError", "RunFailure"),
     "kernels": ("AbstractKernel", "AuxiliaryGibbs", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
     "metric": ("minimal_dissipation", "natural_gradient"),
-    "regulators": ("AbstractRegulator", "KeepESS", "Resample", "Restart", "Scheduled", "SpendWork", "Sweeps"),
+    "regulators": (
+        "AbstractRegulator EndogenousTemperature KeepESS Resample Restart Scheduled SpendWork Sweeps Thermostat"
+    ).split(),
     "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching", "SetPoint"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),
     "train": ("Plan", "Trainer", "cd", "fit", "jarzynski", "pcd", "short_run"),

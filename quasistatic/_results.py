@@ -132,6 +132,7 @@ class RESULTS(IntEnum):
     nonfinite_parameters = 2
     ess_collapsed = 3
     frozen_chains = 4
+    temperature_clamped = 5
 
     @property
     def message(self) -> str:
@@ -161,5 +162,10 @@ _OUTCOMES = {
     RESULTS.frozen_chains: (
         "the walkers no longer move: almost no unit flips, or almost no proposal is accepted",
         "lower kernel.step_size, raise kernel.n_sweeps, or keep the weights small (training.l2)",
+    ),
+    RESULTS.temperature_clamped: (
+        "the temperature is pinned at the limit of its regulator, which therefore controls nothing",
+        "raise the limit (temperature.highest), lower optimiser.rate or temperature.set_point, or add an L2 penalty "
+        "(training.l2)",
     ),
 }

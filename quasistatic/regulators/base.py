@@ -1,12 +1,13 @@
 """Regulators: what acts on controls and walkers before each update."""
 
 import abc
+import math
 from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from quasistatic._types import BoolScalar, IntScalarLike, Key, Scalar
+from quasistatic._types import BoolScalar, IntScalarLike, Key, Scalar, ScalarLike
 from quasistatic.energies.potential import Potential
 from quasistatic.kernels.base import AbstractKernel
 from quasistatic.thermo.controls import Controls
@@ -20,13 +21,18 @@ class Reading(eqx.Module):
         step: absolute step about to be taken.
         ess: smallest effective sample size of the driver's groups, fraction.
         work: mean work of the last switch, nats.
-        flip_rate: mean flip rate of the last step (NaN where the kernel has none).
+        flip_rate: flip rate of the last step, per unit (NaN before the first, and where the kernel has none).
+        excess_work: excess work of the last switch to second order, half the variance of its work, nats.
+        gap: mean potential of the last batch minus that of the walkers, both under the model that the last update
+            made and at its beta, nats (NaN before the first step, and unless a regulator `needs_gap`).
     """
 
     step: IntScalarLike
     ess: Scalar
     work: Scalar
     flip_rate: Scalar
+    excess_work: ScalarLike = math.nan
+    gap: ScalarLike = math.nan
 
 
 class AbstractRegulator(eqx.Module):
@@ -80,3 +86,13 @@ class AbstractRegulator(eqx.Module):
     def may_restart(self) -> bool | BoolScalar:
         """Whether walkers may be put elsewhere (they then lose their anchor)."""
         return False
+
+    @property
+    def needs_gap(self) -> bool:
+        """Whether it reads `Reading.gap`, which costs one more evaluation of the batch per update."""
+        return False
+
+    def result(self, state: Any) -> IntScalarLike:
+        """Named failure (a member of `RESULTS`) that the regulator has run into, 0 while all is well."""
+        del state
+        return 0

@@ -38,6 +38,10 @@ class MaximumLikelihood(AbstractRule):
         positive: `"exact"` hidden means or `"sampled"` hidden states in the data phase.
         l1: coefficient of `sum |w|` over interactions, nats.
         l2: coefficient of `1/2 sum w^2` over interactions, nats.
+        beta_power: powers of beta left in the contrast of data and walkers (penalties are as given). 1: the gradient of
+            the log-likelihood. 0: the factor `1/T` is dropped, as codes that put T into the conditionals alone do (a
+            step then moves `theta / T` by `1/T` times what it would at T = 1). -1: `theta / T` moves at the same pace
+            whatever T is.
         has_noise: form the model phase from two halves of the walkers and report the noise of it: `aux["noise"]`, and
             `aux["response"]`, the change of the descended gradient by that noise. Costs no further pass.
 
@@ -51,9 +55,12 @@ class MaximumLikelihood(AbstractRule):
     positive: str = eqx.field(static=True, default="exact")
     l1: float = 0.0
     l2: float = 0.0
+    beta_power: int = eqx.field(static=True, default=1)
     has_noise: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
+        if self.beta_power not in (-1, 0, 1):
+            raise InputError(f"beta_power must be -1, 0 or 1, got {self.beta_power}")
         if self.positive not in POSITIVE:
             raise InputError(f"positive must be one of {POSITIVE}, got {self.positive!r}")
         for name in ("l1", "l2"):
@@ -111,7 +118,8 @@ class MaximumLikelihood(AbstractRule):
         penalty = self._penalty(gradient, energy)
         if penalty is not None:
             gradient = jax.tree.map(jnp.add, gradient, penalty)
-        if self.positive == "exact":  # sampled hidden states are not the rows that the gradient is made of
+        # sampled hidden states, or another power of beta, are not the rows that the gradient is made of
+        if self.positive == "exact" and self.beta_power == 1:
             aux["scores"] = eqx.tree_at(lambda s: s.extra, scores, penalty, is_leaf=lambda leaf: leaf is None)
         return gradient, aux, rule_state
 
@@ -147,7 +155,11 @@ class MaximumLikelihood(AbstractRule):
 
     def _contrast(self, energy: Any, data_phase: Any, model_phase: Any, beta: ScalarLike) -> Any:
         gradient = jax.tree.map(jnp.subtract, data_phase, model_phase)
-        return energy.centred(gradient, data_phase, model_phase, beta) if self.centred else gradient
+        gradient = energy.centred(gradient, data_phase, model_phase, beta) if self.centred else gradient
+        if self.beta_power == 1:
+            return gradient
+        factor = jnp.asarray(beta) ** (self.beta_power - 1)
+        return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, gradient)
 
     def _penalty(self, gradient: AbstractEnergy, energy: AbstractEnergy) -> Any:
         """Gradient of the penalties, or None without any."""

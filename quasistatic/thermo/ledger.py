@@ -30,6 +30,9 @@ class Ledger(eqx.Module):
         heat: likewise, heat.
         shadow_work: likewise, shadow work.
         last_work: mean work of the last update, nats.
+        last_excess: half the variance over walkers of the work of the last switch, nats: its excess work to second
+            order.
+        last_flip_rate: flip rate of the last update, 0 where the kernel has none.
         n_resampled: resampling events (groups) so far.
         n_updates: updates since the last reading.
         flip_rate: sum of flip rates since the last reading.
@@ -47,6 +50,8 @@ class Ledger(eqx.Module):
     heat: TwoFloat
     shadow_work: TwoFloat
     last_work: Scalar
+    last_excess: Scalar
+    last_flip_rate: Scalar
     n_resampled: Int[Array, ""]
     n_updates: Int[Array, ""]
     flip_rate: Scalar
@@ -77,6 +82,8 @@ class Ledger(eqx.Module):
             heat=totals[1],
             shadow_work=totals[2],
             last_work=zero,
+            last_excess=zero,
+            last_flip_rate=zero,
             n_resampled=none,
             n_updates=none,
             flip_rate=zero,
@@ -120,6 +127,8 @@ class Ledger(eqx.Module):
             heat=totals[1],
             shadow_work=totals[2],
             last_work=mean_work,
+            last_excess=0.5 * jnp.var(switched),
+            last_flip_rate=flip_rate,
             n_resampled=self.n_resampled,
             n_updates=self.n_updates + 1,
             flip_rate=self.flip_rate + flip_rate,

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, Int
 from quasistatic._keys import named
 from quasistatic._random import fold
 from quasistatic._results import Estimate
+from quasistatic._types import ScalarLike
 from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.pairwise import Pairwise
 from quasistatic.energies.potential import Potential
@@ -86,6 +87,7 @@ class Job(eqx.Module):
 
     Args:
         model: the copy.
+        beta: its inverse temperature.
         ensemble: walkers under the law at `fractions[position]`.
         fractions: `s_0 = 0, ..., s_n = 1`, padded with ones.
         n: number of temperatures to go through.
@@ -96,6 +98,7 @@ class Job(eqx.Module):
     """
 
     model: AbstractEnergy
+    beta: ScalarLike
     ensemble: Ensemble
     fractions: Float[Array, " m"]
     n: Int[Array, ""]
@@ -206,6 +209,7 @@ def opened(key, kernel, model, base, beta, step, n_groups, n_walkers, size):
     none = jnp.zeros((), jnp.int32)
     return Job(
         model=model,
+        beta=jnp.asarray(beta),
         ensemble=ensemble,
         fractions=jnp.ones(size, x.dtype),
         n=none,
@@ -217,8 +221,9 @@ def opened(key, kernel, model, base, beta, step, n_groups, n_walkers, size):
 
 
 @eqx.filter_jit
-def carried(key, kernel, base, beta, controls, job, stop):
+def carried(key, kernel, base, controls, job, stop):
     """The job after the temperatures up to `stop`."""
+    beta = job.beta
     matrix = job.model.coupling_matrix() if isinstance(job.model, Pairwise) else None
     n_walkers = job.ensemble.n_walkers // job.ensemble.n_groups
 

@@ -49,7 +49,7 @@ class AnchoredAuditor:
         kernel: kernel of the walkers.
         base: law with known Z.
         likelihoods: function of a model, beta and `log Z` that returns `ll_train` and `ll_heldout`.
-        beta: inverse temperature.
+        beta: inverse temperature of the start; a copy is audited at that of its step.
         step_size: step of Langevin kernels.
         cost: walker-sweeps of one update of the training.
     """
@@ -124,7 +124,7 @@ class AnchoredAuditor:
         """Back to where a checkpoint was written. Args: rows of anchors.csv up to its step."""
         meta = archive.meta.get("anchors", {"n_jobs": 0, "credit": 0.0, "boost": 1})
         self._credit, self._boost = float(meta["credit"]), int(meta["boost"])
-        template = self._opened(state.model, jnp.asarray(0, jnp.int32))
+        template = self._opened(state.model, self._beta, jnp.asarray(0, jnp.int32))
         self._jobs = [fill(template, archive, f"anchors/{i}") for i in range(meta["n_jobs"])]
         self.latest = anchor_of(max(rows, key=lambda row: row["step"])) if rows else None
 
@@ -133,12 +133,13 @@ class AnchoredAuditor:
 
     def _copy(self, state: TrainState) -> None:
         if not any(int(job.step) == int(state.step) for job in self._jobs):
-            self._jobs.append(self._opened(self._audited(state), jnp.asarray(state.step, jnp.int32)))
+            beta = jnp.asarray(state.controls.beta)
+            self._jobs.append(self._opened(self._audited(state), beta, jnp.asarray(state.step, jnp.int32)))
 
-    def _opened(self, model: AbstractEnergy, step: IntScalarLike) -> Job:
+    def _opened(self, model: AbstractEnergy, beta: ScalarLike, step: IntScalarLike) -> Job:
         size = 8 * self._plan.max_temperatures + 1
         return opened(
-            fold(named(self._key, "start"), step), self._kernel, model, self._base, self._beta, step,
+            fold(named(self._key, "start"), step), self._kernel, model, self._base, beta, step,
             self._plan.n_groups, self._plan.n_walkers, size,
         )  # fmt: skip
 
@@ -147,7 +148,7 @@ class AnchoredAuditor:
         size = job.fractions.size
         pilot_key = fold(named(self._key, "pilot"), job.step)
         pilot = opened(
-            pilot_key, self._kernel, job.model, self._base, self._beta, job.step, self._plan.n_groups,
+            pilot_key, self._kernel, job.model, self._base, job.beta, job.step, self._plan.n_groups,
             self._plan.n_walkers, size,
         )  # fmt: skip
         pilot = with_schedule(pilot, np.linspace(0, 1, N_PILOT + 1))
@@ -165,13 +166,13 @@ class AnchoredAuditor:
     def _carried(self, job: Job, count: int, key: Key | None = None) -> Job:
         key = fold(named(self._key, "anneal"), job.step) if key is None else key
         stop = job.position + jnp.asarray(count, jnp.int32)
-        return carried(key, self._kernel, self._base, self._beta, self._controls, job, stop)
+        return carried(key, self._kernel, self._base, self._controls, job, stop)
 
     def _finished(self, job: Job, ready_at: int) -> Anchor:
         log_z = read(job)
         # a lost thread is taken up with more temperatures
         self._boost = min(2 * self._boost, 8) if log_z.value is None else max(self._boost // 2, 1)
-        ll_train, ll_heldout = self._likelihoods(job.model, self._beta, log_z)
+        ll_train, ll_heldout = self._likelihoods(job.model, job.beta, log_z)
         ess = float(jnp.mean(job.ensemble.ess()))
         done = Anchor(int(job.step), ready_at, log_z, ll_train, ll_heldout, ess, int(job.n))
         if self.latest is None or done.step > self.latest.step:

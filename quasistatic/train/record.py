@@ -24,19 +24,21 @@ from quasistatic.train.anchor import Anchor
 from quasistatic.train.checkpoint import write_text
 from quasistatic.train.dissipated import Travelled, dissipation_row
 from quasistatic.train.state import TrainState
+from quasistatic.train.tempered import temperature_row
 
 COLUMNS = (
     "step log_z log_z_stderr ll_train ll_heldout ll_stderr ess_driver ess_auditor work heat shadow_work excess_work "
     "flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr gradient_norm n_resampled "
     "accept_rate n_sweeps score log_z_exact anchor_step excess_work_stderr ll_approximate minimal_work efficiency "
-    "predicted_work feedback_work predicted_ratio relaxation time_elapsed time_step"
+    "predicted_work feedback_work predicted_ratio relaxation time_elapsed time_step temperature smoothed_signal gap "
+    "norm_over_t"
 ).split()
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
 shadow work are run totals of the driver's unweighted means per update; excess work, the approximate likelihood of the
-training rows and the least work for the distance travelled are explained in `dissipated`. `feedback_bias` estimates
-`log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for training without account weights.
-`predicted_work`, `feedback_work` (a part of it), `predicted_ratio` and `relaxation` (updates) are what is expected of
-the driver (`dissipated`)."""
+training rows and the least work for the distance travelled are explained in `dissipated`, temperature, gap and norm in
+`tempered`. `feedback_bias` estimates `log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for
+training without account weights. `predicted_work`, `feedback_work` (a part of it), `predicted_ratio` and `relaxation`
+(updates) are what is expected of the driver (`dissipated`)."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -191,6 +193,7 @@ class Recorder:
             "anchor_step": anchor_step,
             "time_elapsed": time_elapsed,
             "time_step": time_step,
+            **temperature_row(state),
         }
         row["score"] = self._score(state, row)
         return row

@@ -31,6 +31,8 @@ class TrainState(eqx.Module):
         key: run key, as raw data; step keys are folded from it.
         step: updates done.
         gradient_norm: Euclidean norm of the last gradient.
+        data_potential: mean potential of the last batch under the model its update made and at its beta, nats; 0 unless
+            a regulator needs it.
         result: member of `RESULTS`, 0 while all is well.
     """
 
@@ -48,4 +50,5 @@ class TrainState(eqx.Module):
     key: UInt32[Array, "..."]
     step: IntScalarLike
     gradient_norm: Scalar
+    data_potential: Scalar
     result: Int[Array, ""]

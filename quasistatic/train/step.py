@@ -21,10 +21,10 @@ from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
 from quasistatic.metric.optim import feedback_of, makes_steps_of_scores
-from quasistatic.regulators import Reading
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.process import advance, advance_some, switch
+from quasistatic.train.reading import data_potential, reading_of
 from quasistatic.train.state import TrainState
 from quasistatic.train.trainer import Trainer
 
@@ -90,7 +90,8 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         key=state.key,
         step=state.step + 1,
         gradient_norm=optax.tree.norm(gradient).astype(moved.u.dtype),
-        result=_result(trainer, state, ledger, moved, gradient),
+        data_potential=data_potential(trainer, Potential(model, controls.beta), batch, state.data_potential),
+        result=_result(trainer, state, ledger, moved, gradient, regulator_states),
     )
 
 
@@ -114,7 +115,7 @@ def _switched(trainer: Trainer, last: Ensemble, regulated: Ensemble, potential: 
 
 def _regulate(trainer: Trainer, key: Key, state: TrainState, batch: Array) -> tuple:
     ensemble, controls, ledger = state.ensemble, state.controls, state.ledger
-    reading = Reading(state.step, jnp.min(ensemble.ess()), ledger.last_work, ledger.rate("flip_rate"))
+    reading = reading_of(trainer, state)
     states = []
     for index, (regulator, own) in enumerate(zip(trainer.regulators, state.regulator_states, strict=True)):
         key_own = fold(named(key, "regulate"), index)
@@ -156,7 +157,9 @@ def _averaged(trainer: Trainer, state: TrainState, model: AbstractEnergy) -> Abs
     return jax.tree.map(blend, state.averaged, model)
 
 
-def _result(trainer: Trainer, state: TrainState, ledger: Any, ensemble: Any, gradient: Any) -> Int[Array, ""]:
+def _result(
+    trainer: Trainer, state: TrainState, ledger: Any, ensemble: Any, gradient: Any, regulator_states: tuple[Any, ...]
+) -> Int[Array, ""]:
     """First named failure of the run, if any."""
     log_weight = ensemble.log_weight()
     has_no_weight = ~jnp.all(jnp.isfinite(ensemble.ess()) & (ensemble.ess() > 0))
@@ -174,6 +177,8 @@ def _result(trainer: Trainer, state: TrainState, ledger: Any, ensemble: Any, gra
     result = state.result
     for code, is_bad in checks:
         result = jnp.where((result == 0) & is_bad, jnp.asarray(int(code), jnp.int32), result)
+    for regulator, own in zip(trainer.regulators, regulator_states, strict=True):
+        result = jnp.where(result == 0, jnp.asarray(regulator.result(own), jnp.int32), result)
     return result
 
 

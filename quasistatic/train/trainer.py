@@ -166,6 +166,7 @@ class Trainer(eqx.Module):
             key=jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key,
             step=jnp.zeros((), jnp.int32),
             gradient_norm=jnp.zeros((), ensemble.u.dtype),
+            data_potential=jnp.zeros((), ensemble.u.dtype),
             result=jnp.zeros((), jnp.int32),
         )
 
