@@ -132,6 +132,7 @@ class RESULTS(IntEnum):
     nonfinite_parameters = 2
     ess_collapsed = 3
     frozen_chains = 4
+    ladder_torn = 5
 
     @property
     def message(self) -> str:
@@ -161,5 +162,9 @@ _OUTCOMES = {
     RESULTS.frozen_chains: (
         "the walkers no longer move: almost no unit flips, or almost no proposal is accepted",
         "lower kernel.step_size, raise kernel.n_sweeps, or keep the weights small (training.l2)",
+    ),
+    RESULTS.ladder_torn: (
+        "the ladder of replicas has torn: hardly any exchange between the model and the last frozen rung is accepted",
+        "lower the learning rate, or look at the ladder more often (Steering.every)",
     ),
 }
