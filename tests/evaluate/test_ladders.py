@@ -70,7 +70,7 @@ def test_rungs_among_ages():
     estimate = crossings(kernel, potential, chains.ensemble).log_z(start)
     assert estimate.value is not None and estimate.stderr is not None
     assert abs(estimate.value - exact) < 4.5 * estimate.stderr and estimate.stderr < 0.2
-    # one side alone, `log mean exp(-w_up)`, is the trajectory's annealed importance sampling; it agrees, with more noise
+    # one side alone, `log mean exp(-w_up)`, is annealed importance sampling along the trajectory
     works = crossings(kernel, potential, chains.ensemble)
     one_sided = start + sum(math.log(np.exp(-works.up[:, k]).mean()) for k in range(works.up.shape[1]))
     assert abs(one_sided - exact) < 1.0
