@@ -133,6 +133,7 @@ class RESULTS(IntEnum):
     ess_collapsed = 3
     frozen_chains = 4
     temperature_clamped = 5
+    ladder_torn = 6
 
     @property
     def message(self) -> str:
@@ -167,5 +168,9 @@ _OUTCOMES = {
         "the temperature is pinned at the limit of its regulator, which therefore controls nothing",
         "raise the limit (temperature.highest), lower optimiser.rate or temperature.set_point, or add an L2 penalty "
         "(training.l2)",
+    ),
+    RESULTS.ladder_torn: (
+        "the ladder of replicas has torn: hardly any exchange between the model and the last frozen rung is accepted",
+        "lower the learning rate, or look at the ladder more often (Steering.every)",
     ),
 }

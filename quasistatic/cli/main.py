@@ -160,11 +160,28 @@ def sample(
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     is_json: AsJson = False,
     which: Which = "last",
+    method: Annotated[
+        str,
+        typer.Option(help="walkers (the stored ones, moved on), ptt (replicas in the run's stored ages) or tempering."),
+    ] = "walkers",
+    rungs: Annotated[int, typer.Option(help="Temperatures of tempering.")] = 10,
+    acceptance: Annotated[float, typer.Option(help="Acceptance of exchanges by which ptt chooses ages.")] = 0.3,
 ) -> None:
     """Draw samples from a trained model."""
     from quasistatic.cli.sampling import sample_run
 
-    sample_run(run, n=n, steps=steps, out=out, seed=seed, is_json=is_json, which=which)
+    sample_run(
+        run,
+        n=n,
+        steps=steps,
+        out=out,
+        seed=seed,
+        is_json=is_json,
+        which=which,
+        method=method,
+        n_rungs=rungs,
+        target=acceptance,
+    )
 
 
 @app.command()

@@ -16,6 +16,7 @@ from quasistatic._keys import named
 from quasistatic._types import Key
 from quasistatic.cli.build import fits_memory, make_kernel
 from quasistatic.cli.load import LoadedRun, load
+from quasistatic.cli.replicas import METHODS, describe, draw_on_ladder
 from quasistatic.energies import AbstractEnergy, Potential
 from quasistatic.errors import InputError
 from quasistatic.kernels import AbstractKernel
@@ -26,7 +27,19 @@ PIXELS = 800  # a picture is enlarged to about this width
 MAX_SHOWN = 400
 
 
-def sample_run(folder: Path, *, n: int, steps: int, out: Path | None, seed: int, is_json: bool, which: str) -> None:
+def sample_run(
+    folder: Path,
+    *,
+    n: int,
+    steps: int,
+    out: Path | None,
+    seed: int,
+    is_json: bool,
+    which: str,
+    method: str = "walkers",
+    n_rungs: int = 10,
+    target: float = 0.3,
+) -> None:
     """Draws samples and writes them.
 
     Args:
@@ -37,16 +50,30 @@ def sample_run(folder: Path, *, n: int, steps: int, out: Path | None, seed: int,
         seed: seed of choice and moves.
         is_json: print JSON.
         which: parameters.
+        method: `"walkers"`, `"ptt"` or `"tempering"` (see `replicas`).
+        n_rungs: temperatures of `tempering`.
+        target: acceptance between the rungs of `ptt`.
 
     Raises:
         InputError: a bad option, or a run without what is asked for.
     """
     run = load(folder)
+    _check_method(method, n_rungs, target)
     path = run.path / "samples.npz" if out is None else out
     _check(run, n, steps, seed, path)
     energy = run.model_of(which)
     kernel = make_kernel(run.settings, energy)
-    x, u = draw(jax.random.key(seed), run, kernel, energy, n=n, steps=steps, which=which)
+    key, about = jax.random.key(seed), {}
+    x: Any
+    u: Any
+    if method == "walkers":
+        x, u = draw(key, run, kernel, energy, n=n, steps=steps, which=which)
+    else:
+        start, beta = _chosen(named(key, "choose"), run, n, which)
+        x, u, about = draw_on_ladder(
+            key, run, kernel, energy, start, method=method, n=n, steps=steps, beta=beta, which=which, n_rungs=n_rungs,
+            target=target,
+        )  # fmt: skip
     _write(path, np.asarray(x), np.asarray(u), run.image_shape)
     summary = {
         "run": str(run.path),
@@ -58,9 +85,13 @@ def sample_run(folder: Path, *, n: int, steps: int, out: Path | None, seed: int,
         "shape": list(x.shape),
         "mean": float(jnp.mean(x)),
         "mean_potential": float(jnp.mean(u)),
+        **about,
     }
     if is_json:
         print(json.dumps(summary, indent=1))
+    elif about:
+        print(f"{n:,} samples, {steps:,} rounds of replica exchange ({which} parameters): {path}")
+        print("\n".join(describe(about)))
     else:
         print(f"{n:,} samples, {steps:,} sweeps from the stored walkers ({which} parameters): {path}")
 
@@ -88,20 +119,24 @@ def draw(
         steps: sweeps.
         which: checkpoint the walkers come from.
     """
+    walkers, beta = _chosen(named(key, "choose"), run, n, which)
+    controls = Controls.of(beta=beta, n_sweeps=steps, step_size=run.settings.kernel.step_size)
+    return _moved(named(key, "move"), kernel, Potential(energy, controls.beta), walkers, controls)
+
+
+def _chosen(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[Array, "n ..."], float]:
+    """Stored walkers by their weights, and the beta they were at."""
     archive = run.checkpoint("best" if which == "best" else "last")
     walkers = jnp.asarray(archive["ensemble/x"])
-    key_choose, key_move = named(key, "choose"), named(key, "move")
     if run.settings.training.method == "jarzynski":
         log_weight = jnp.asarray(archive["ensemble/account/log_weight/hi"])
-        chosen = jax.random.categorical(key_choose, log_weight, shape=(n,))
+        chosen = jax.random.categorical(key, log_weight, shape=(n,))
     elif n <= len(walkers):
-        chosen = jax.random.permutation(key_choose, len(walkers))[:n]
+        chosen = jax.random.permutation(key, len(walkers))[:n]
     else:
-        chosen = jax.random.randint(key_choose, (n,), 0, len(walkers))
-    step_size = run.settings.kernel.step_size
+        chosen = jax.random.randint(key, (n,), 0, len(walkers))
     beta = float(np.asarray(archive["controls/beta"])) if "controls/beta" in archive else 1.0
-    controls = Controls.of(beta=beta, n_sweeps=steps, step_size=step_size)
-    return _moved(key_move, kernel, Potential(energy, controls.beta), walkers[chosen], controls)
+    return walkers[chosen], beta
 
 
 @eqx.filter_jit
@@ -111,6 +146,15 @@ def _moved(key: Key, kernel: Any, potential: Potential, x: Array, controls: Cont
         return state.x, state.u
 
     return jax.vmap(one)(jax.random.split(key, len(x)), x)
+
+
+def _check_method(method: str, n_rungs: int, target: float) -> None:
+    if method not in METHODS:
+        raise InputError(f"--method must be one of {', '.join(METHODS)}, got {method!r}")
+    if not 2 <= n_rungs <= 1000:
+        raise InputError(f"--rungs must be between 2 and 1000, got {n_rungs}")
+    if not 0 < target < 1:
+        raise InputError(f"--acceptance must lie between 0 and 1, got {target}")
 
 
 def _check(run: LoadedRun, n: int, steps: int, seed: int, path: Path) -> None:

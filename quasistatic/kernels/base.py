@@ -17,7 +17,7 @@ import jax
 from jaxtyping import Array, Float
 
 from quasistatic._types import IntScalarLike, Key, Sample, Scalar
-from quasistatic.energies.base import AbstractEnergy
+from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.potential import Potential
 
 Info = dict[str, Float[Array, ""]]
@@ -67,9 +67,39 @@ class AbstractKernel(eqx.Module):
         """Entries of the info that `step` returns: `"flip_rate"`, `"accept_rate"` or none."""
         return ()
 
+    @property
+    def n_replicas(self) -> int:
+        """Configurations in one walker's position; more than 1 for replica exchange (see `Exchange`)."""
+        return 1
+
+    @property
+    def single(self) -> "AbstractKernel":
+        """Kernel of one configuration: itself, or what moves the replicas of a stack."""
+        return self
+
     @abc.abstractmethod
     def init(self, potential: Potential, x: Sample, context: Any = None) -> KernelState:
-        """State of a walker at `x` under `potential`; also what a switch of the model evaluates."""
+        """State of a walker at `x` under `potential`."""
+
+    def meet(self, potential: Potential, state: KernelState, context: Any = None) -> KernelState:
+        """The walker where it is, under another potential: what a switch evaluates. Default: `init` at its position.
+
+        A kernel overrides it whose cache remembers more than the position (the state may come without a cache).
+        """
+        return self.init(potential, state.x, context)
+
+    def at_model(self, state: KernelState) -> KernelState:
+        """The walker as one sample of the model. Default: all of it; of a stack of replicas, the one at the model."""
+        return state
+
+    def start(self, key: Key, law: AbstractTractable, beta: Any, n: int) -> tuple[Any, Any, Any]:
+        """Exact positions under a tractable law, `n` of them, and what books need to open there.
+
+        Returns:
+            Positions; reduced potentials, shape `(n,)`; the `log Z` whose changes are those of the model's, or None.
+        """
+        x = law.sample_exact(key, beta, n)
+        return x, jax.vmap(lambda sample: law.reduced(sample, beta))(x), law.log_partition(beta)
 
     @abc.abstractmethod
     def step(

@@ -79,7 +79,9 @@ class SpendWork(AbstractRegulator):
         controls: Controls,
         state: Any,
     ) -> tuple[Controls, Ensemble, Any]:
-        met = jax.vmap(lambda x, context: kernel.init(potential, x, context).u)(ensemble.x, ensemble.context)
+        met = jax.vmap(lambda state, context: kernel.meet(potential, state, context).u)(
+            ensemble.state, ensemble.context
+        )
         change = met - ensemble.u
         jump = 0.5 * jnp.var(change)
         if self.relaxation is None:

@@ -7,5 +7,6 @@ from quasistatic.thermo.ensemble import Ensemble as Ensemble
 from quasistatic.thermo.ledger import Ledger as Ledger
 from quasistatic.thermo.process import advance as advance
 from quasistatic.thermo.process import advance_some as advance_some
+from quasistatic.thermo.process import as_samples as as_samples
 from quasistatic.thermo.process import relax as relax
 from quasistatic.thermo.process import switch as switch

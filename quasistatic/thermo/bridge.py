@@ -52,10 +52,11 @@ def open_at_law(
     Returns:
         Walkers with `work` booked from the law to the model.
     """
-    x = law.sample_exact(named(key, "start"), potential.beta, n_walkers)
-    u = jax.vmap(lambda sample: law.reduced(sample, potential.beta))(x)
-    log_z = TwoFloat.zeros((n_groups,), u.dtype).add(jnp.broadcast_to(law.log_partition(potential.beta), (n_groups,)))
-    start = Ensemble(x, u, None, None, Account.open(u), log_z, jnp.asarray(True), n_groups)
+    x, u, log_z = kernel.start(named(key, "start"), law, potential.beta, n_walkers)
+    offset = TwoFloat.zeros((n_groups,), u.dtype)
+    if log_z is not None:
+        offset = offset.add(jnp.broadcast_to(log_z, (n_groups,)))
+    start = Ensemble(x, u, None, None, Account.open(u), offset, jnp.asarray(log_z is not None), n_groups)
     if n_bridge == 0:
         return switch(kernel, potential, start)[0]
     settings = Controls.of() if controls is None else controls

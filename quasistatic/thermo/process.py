@@ -136,9 +136,21 @@ def advance_some(
     return switched.put(chosen, some), work, info
 
 
+def as_samples(kernel: AbstractKernel, ensemble: Ensemble) -> Ensemble:
+    """The walkers as samples of the model, with the same account: of stacks of replicas the ones at the model.
+
+    A view for whatever compares walkers with data or reweights them; books are kept on the whole stacks.
+    """
+    if kernel.n_replicas == 1:
+        return ensemble
+    return ensemble.with_state(jax.vmap(kernel.at_model)(ensemble.state), ensemble.account)
+
+
 def _met(kernel: AbstractKernel, after: Potential, ensemble: Ensemble) -> KernelState:
     """Walkers where they are, under a new potential."""
-    return _over_walkers(lambda x, context: kernel.init(after, x, context), after, ensemble.x, ensemble.context)
+    return _over_walkers(
+        lambda state, context: kernel.meet(after, state, context), after, ensemble.state, ensemble.context
+    )
 
 
 def _moved(

@@ -191,7 +191,7 @@ def auditing_of(
     return AnchoredAuditor(
         key,
         trainer.anchors,
-        trainer.kernel,
+        trainer.kernel.single,
         anchor.base_for(model, dataset.train, trainer.starting_law(model), float(controls.beta)),
         recorder.of_model,
         beta=controls.beta,

@@ -23,7 +23,7 @@ from quasistatic.energies.potential import Potential
 from quasistatic.metric.optim import feedback_of, makes_steps_of_scores
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
-from quasistatic.thermo.process import advance, advance_some, switch
+from quasistatic.thermo.process import advance, advance_some, as_samples, switch
 from quasistatic.train.reading import data_potential, reading_of
 from quasistatic.train.state import TrainState
 from quasistatic.train.trainer import Trainer
@@ -46,11 +46,12 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     ledger = ledger.close(ensemble, moved, info, switched=switched, time=controls.step_size * controls.n_sweeps)
     auditor, auditor_ledger = _audit(trainer, key, state, potential, controls)
 
+    seen = as_samples(trainer.kernel, moved)
     rule: Any = trainer.rule
     is_metric = makes_steps_of_scores(state.opt_state)
     rule = dataclasses.replace(rule, has_noise=True) if state.feedback is not None and not is_metric else rule
     gradient, aux, rule_state = rule.gradient(
-        named(key, "rule"), potential, trainer.kernel, batch, moved, controls, state.rule_state
+        named(key, "rule"), potential, trainer.kernel, batch, seen, controls, state.rule_state
     )
     trained, fixed = eqx.partition(state.model, eqx.is_inexact_array)
     descent: Any = gradient
@@ -60,7 +61,7 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
     scale = jnp.asarray(controls.lr_scale)
     if trainer.keep_ess is not None:
-        gentle = trainer.keep_ess.scale(potential, updates, moved)
+        gentle = trainer.keep_ess.scale(potential, updates, seen)
         updates = jax.tree.map(lambda leaf: (gentle * leaf).astype(leaf.dtype), updates)
         scale = scale * gentle
     feedback = state.feedback
@@ -69,7 +70,7 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     elif feedback is not None:
         response = aux["response"]
         if feedback.parameters is not None:
-            bent = rule.curvature(potential, batch, moved, feedback.parameters)
+            bent = rule.curvature(potential, batch, seen, feedback.parameters)
             response = jax.tree.map(jnp.add, response, bent)
         at = (gradient, state.opt_state, trained)
         feedback = feedback.book(aux["noise"], response, trainer.optimiser.update, at, scale=scale, step=state.step)

@@ -92,6 +92,8 @@ class Trainer(eqx.Module):
             raise InputError(f"n_moved = {self.n_moved} exceeds the {self.n_walkers} walkers; lower it, or 0 for all")
         if self.n_moved and any(regulator.may_restart for regulator in self.regulators):
             raise InputError("walkers that are restarted must all be moved afterwards; set n_moved = 0")
+        if self.kernel.n_replicas > 1 and any(regulator.may_restart for regulator in self.regulators):
+            raise InputError("stacks of replicas cannot be restarted from data or noise; use persistent walkers")
         if self.anchors is not None and self.has_auditor:
             raise InputError("give either an auditor of every update or anchors; set auditor_groups = 0 for anchors")
         if self.feedback not in ORDERS:

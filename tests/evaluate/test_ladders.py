@@ -1,0 +1,83 @@
+"""Ladders in use: tempering of a model that plain Gibbs never leaves a mode of, and rungs chosen among ages."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from quasistatic.energies import RBM, Potential, units
+from quasistatic.errors import InputError
+from quasistatic.evaluate import log_partition_exact
+from quasistatic.evaluate.chains import run_chains
+from quasistatic.evaluate.mixing import autocorrelation_time, occupancy, still_run
+from quasistatic.evaluate.rungs import Age, choose_rungs
+from quasistatic.kernels import BlockGibbs, parallel_tempering
+from quasistatic.thermo.replicas import crossings, round_trips
+
+
+def mattis(n: int, m: int, k: float) -> RBM:
+    """Two symmetric modes, all ones and all zeros."""
+    return RBM(
+        jnp.full((n, m), 4.0 * k), jnp.full(n, -2.0 * k * m), jnp.full(m, -2.0 * k * n), units("binary", n),
+        units("binary", m),
+    )  # fmt: skip
+
+
+def is_up(v):
+    return (jnp.mean(v) > 0.5).astype(jnp.int32)
+
+
+def test_tempering_mixes_with_the_model_kept():
+    """T-20b: M(16, 8, 2), 64 stacks from all ones, 8 temperatures 1 to 24, one sweep and an exchange per round."""
+    kernel = parallel_tempering(BlockGibbs(), 8, 24.0)
+    potential = Potential(mattis(16, 8, 2.0), jnp.asarray(1.0))
+    chains = run_chains(jax.random.key(0), kernel, potential, jnp.ones((64, 8, 16)), n_records=2000, observe=is_up)
+    modes = chains.observed
+    found = occupancy(modes[1000:], 2)
+    acceptance, error = crossings(kernel, potential, chains.ensemble).acceptance()
+    first = int(np.argmax(modes.mean(1) < 0.6))
+    print(f"acceptance {acceptance} +- {error}, below 0.6 after {first}, switch rate {found.switch_rate}, {found}")
+    assert 60 < first < 160  # about 100 rounds: 95 to 145 for 8 to 16 rungs
+    assert abs(found.fraction[1] - 0.5) < 4.5 * found.stderr[1] < 0.06
+    assert abs(found.switch_rate - 0.24) < 0.02
+    assert acceptance.min() > 0.27 - 4.5 * error[acceptance.argmin()]
+    trips, trips_error = round_trips(chains.ensemble)
+    assert trips > 10 * trips_error > 0
+    # the same walkers by plain Gibbs: T-18, not one flip in 128,000 chain-sweeps
+    frozen = run_chains(jax.random.key(1), BlockGibbs(), potential, jnp.ones((64, 16)), n_records=2000)
+    assert frozen.changed.max() == 0 and still_run(frozen.changed.max(1)) == 2000
+    assert autocorrelation_time(frozen.u).bias == "low"
+
+
+@pytest.mark.slow
+def test_rungs_among_ages():
+    """Ages of growing couplings: as many rungs as the target needs, midpoints where ages are too far apart; `log Z`."""
+    ages = [Age(t, Potential(mattis(14, 5, k), jnp.asarray(0.9))) for t, k in ((1, 0.02), (10, 0.05), (100, 0.5))]
+    chosen = choose_rungs(jax.random.key(2), BlockGibbs(), ages, target=0.4, n_walkers=512, n_sweeps=10)
+    steps = [age.step for age in chosen.ages]
+    print(steps, chosen.acceptance)
+    assert steps[0] == 0 and steps[-1] == 100 and steps == sorted(steps)
+    assert any(10 < step < 100 for step in steps)  # from 0.05 to 0.5 is too far
+    assert chosen.acceptance.min() >= 0.4 and chosen.x.shape == (512, len(steps), 14)
+    kernel, potential = chosen.kernel(BlockGibbs()), ages[-1].potential
+    chains = run_chains(jax.random.key(3), kernel, potential, chosen.x, n_records=300, observe=is_up)
+    found = occupancy(chains.observed[100:], 2)
+    assert abs(found.fraction[0] - 0.5) < 4.5 * found.stderr[0] < 0.1
+    start = log_partition_exact(chosen.ages[0].potential.energy, 0.9)
+    exact = log_partition_exact(potential.energy, 0.9)
+    estimate = crossings(kernel, potential, chains.ensemble).log_z(start)
+    assert estimate.value is not None and estimate.stderr is not None
+    assert abs(estimate.value - exact) < 4.5 * estimate.stderr and estimate.stderr < 0.2
+    # one side alone, `log mean exp(-w_up)`, is annealed importance sampling along the trajectory
+    works = crossings(kernel, potential, chains.ensemble)
+    one_sided = start + sum(math.log(np.exp(-works.up[:, k]).mean()) for k in range(works.up.shape[1]))
+    assert abs(one_sided - exact) < 1.0
+
+
+def test_refused():
+    age = Age(1, Potential(mattis(4, 2, 0.1), jnp.asarray(1.0)))
+    for ages, target, message in (([], 0.3, "at least one age"), ([age], 1.5, "target")):
+        with pytest.raises(InputError, match=message):
+            choose_rungs(jax.random.key(0), BlockGibbs(), ages, target=target)

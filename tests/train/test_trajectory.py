@@ -1,0 +1,158 @@
+"""Training on a ladder of the model's past, judged by enumeration; growing and steering the ladder."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.special import expit
+from scipy.stats import norm
+
+import quasistatic as qs
+from quasistatic.errors import InputError, RunFailure
+from quasistatic.evaluate import log_partition_exact
+from quasistatic.kernels import BlockGibbs
+from quasistatic.thermo import as_samples
+from quasistatic.thermo.replicas import Crossings, crossings, freeze, respaced, round_trips
+from quasistatic.train.trajectory import Climbed, Steering, climb, on_trajectory
+
+BETA = 0.8
+
+
+def two_modes() -> np.ndarray:
+    """Fourteen units, all up or all down (in 3 to 1), a twentieth of the bits wrong."""
+    random = np.random.default_rng(0)
+    mode = random.random(400) < 0.75
+    return ((random.random((400, 14)) < 0.05) ^ mode[:, None]).astype(float)
+
+
+DATA = two_modes()
+OPTIMISER = optax.sgd(0.25)  # one object: both trainings share a compiled program
+
+
+def trained(n_steps: int, steering: Steering, lr_scale: float = 1.0) -> Climbed:
+    """A training on a growing ladder."""
+    model = qs.RBM.initialise(jax.random.key(1), 14, 3, weight_scale=0.05, data=DATA)
+    controls = qs.Controls.of(beta=BETA, lr_scale=lr_scale)
+    plain = qs.pcd(
+        BlockGibbs(), OPTIMISER, n_walkers=512, auditor_groups=16, auditor_walkers=32, batch_size=50, controls=controls
+    )
+    trainer = on_trajectory(plain, model)
+    return climb(jax.random.key(2), trainer, model, jnp.asarray(DATA), n_steps, steering=steering)
+
+
+@pytest.fixture(scope="module")
+def climbed() -> Climbed:
+    """A training that ends with two separate modes."""
+    return trained(400, Steering(every=100, target=0.65))
+
+
+@pytest.mark.slow
+def test_the_ladder_grows_and_both_modes_are_kept(climbed):
+    names = [event.name for event in climbed.events]
+    assert "frozen" in names and climbed.kernel.n_replicas == 2 + names.count("frozen")
+    acceptance, error = climbed.measured.acceptance()
+    print(climbed.events, acceptance)
+    assert len(acceptance) == climbed.kernel.n_replicas - 1 and acceptance.min() > 0.25 and error.max() < 0.05
+    x = np.asarray(as_samples(climbed.kernel, climbed.state.ensemble).x)
+    is_up = x.mean(1) > 0.5
+    print(is_up.mean())
+    assert abs(is_up.mean() - (DATA.mean(1) > 0.5).mean()) < 0.1
+    assert round_trips(climbed.state.ensemble)[0] > 0
+
+
+@pytest.mark.slow
+def test_log_z_of_the_model_is_known_all_along(climbed):
+    """Driver and auditor, both anchored anew at every rung, and Bennett's sum, against enumeration."""
+    exact = log_partition_exact(climbed.state.model, BETA)
+    assert exact is not None and bool(climbed.state.auditor.anchored)
+    groups = np.asarray(climbed.state.auditor.log_partition_groups(), np.float64)
+    error = groups.std(ddof=1) / 4
+    print(f"auditor {groups.mean():.4f} +- {error:.4f}, exact {exact:.4f}")
+    assert abs(groups.mean() - exact) < 4.5 * error and error < 0.15
+    start = log_partition_exact(climbed.kernel.ladder.rung(0).energy, BETA)
+    along = climbed.measured.log_z(start)
+    print(f"ladder {along.value:.4f} +- {along.stderr:.4f}")
+    assert abs(along.value - exact) < 4.5 * along.stderr and along.stderr < 0.15
+    saboteur = Crossings(climbed.measured.down, climbed.measured.up).log_z(start)
+    assert abs(saboteur.value - exact) > 9 * saboteur.stderr
+
+
+@pytest.mark.slow
+def test_freezing_keeps_the_books(climbed):
+    """Log Z of every group as before; the new rung is the model; walkers of the top are dealt within their groups."""
+    kernel, state = climbed.kernel, climbed.state
+    potential = qs.Potential(state.model, state.controls.beta)
+    grown, stacks = freeze(jax.random.key(0), kernel, potential, state.auditor)
+    np.testing.assert_allclose(
+        stacks.log_partition_groups(), state.auditor.log_partition_groups(), atol=2e-4 if stacks.u.dtype == "float32"
+        else 1e-10
+    )  # fmt: skip
+    assert grown.n_replicas == kernel.n_replicas + 1 and stacks.x.shape[1] == grown.n_replicas
+    acceptance, _ = crossings(grown, potential, stacks).acceptance()
+    np.testing.assert_allclose(acceptance[-1], 1.0, atol=1e-4)
+    for group in range(16):
+        rows = slice(32 * group, 32 * group + 32)
+        old, new = (np.asarray(stacks.x[rows, k]) for k in (-2, -1))
+        assert sorted(map(tuple, old)) == sorted(map(tuple, new)) and not np.array_equal(old, new)
+
+
+@pytest.mark.slow
+def test_a_torn_ladder_is_mended_or_named():
+    """A rate that tears it is halved until it holds; a rate beyond help ends the run with its name."""
+    mended = trained(6, Steering(every=2, target=0.5, torn=0.3), lr_scale=4e4)
+    torn = [event for event in mended.events if event.name == "ladder_torn"]
+    assert torn and torn[0].lr_scale == 2e4 and torn[0].acceptance < 0.3 and int(mended.state.step) == 6
+    assert mended.measured.acceptance()[0].min() > 0.2
+    with pytest.raises(RunFailure, match="torn") as failure:
+        trained(6, Steering(every=2, target=0.5, torn=0.3, max_rejections=2), lr_scale=1e12)
+    assert failure.value.result == "ladder_torn"
+
+
+def test_crossings_of_gaussian_works():
+    """Works between two laws that differ by a shift: closed forms of acceptance and free energy."""
+    random = np.random.default_rng(5)
+    n, d, f = 200_000, 1.3, 0.7  # w_up ~ N(f + d^2/2, d^2), w_down ~ N(-f + d^2/2, d^2)
+    up = f + d**2 / 2 + d * random.standard_normal((n, 1))
+    down = -f + d**2 / 2 + d * random.standard_normal((n, 1))
+    measured = Crossings(up, down)
+    value, error = measured.acceptance()
+    # the sum of both works is N(d^2, 2 d^2), and E min(1, e^-s) of N(m, 2 m) is 2 Phi(-sqrt(m / 2))
+    assert abs(value[0] - 2 * norm.cdf(-d / np.sqrt(2))) < 4.5 * error[0] < 0.01
+    estimate = measured.log_z(10.0)
+    assert abs(estimate.value - (10.0 - f)) < 4.5 * estimate.stderr < 0.05
+
+
+def test_equal_rejection():
+    """Rejection that is steepest in the middle: after re-spacing every interval has the same share of it."""
+
+    def barrier(beta):
+        return 3 * expit(12 * (beta - 0.5))
+
+    old = np.linspace(0.1, 1.0, 12)
+    new = respaced(old, 1 - np.diff(barrier(old)))
+    assert new[0] == 0.1 and new[-1] == 1.0 and np.all(np.diff(new) > 0)
+    shares = np.diff(barrier(new))
+    assert shares.std() / shares.mean() < 0.05 < np.diff(barrier(old)).std() / shares.mean()
+    assert len(respaced(old, 1 - np.diff(barrier(old)), 7)) == 7
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Steering(target=0.1, torn=0.2), "torn < target"),
+        (lambda: Steering(every=0), "at least 1"),
+        (lambda: respaced(np.array([0.5, 1.0]), np.array([1.2])), "acceptances lie"),
+        (lambda: respaced(np.array([1.0, 0.5]), np.array([0.2])), "increasing ratios"),
+        (
+            lambda: climb(
+                jax.random.key(0), qs.pcd(BlockGibbs(), optax.sgd(0.1)), qs.RBM.initialise(jax.random.key(0), 3, 2),
+                jnp.zeros((4, 3)), 1,
+            ),
+            "on_trajectory",
+        ),
+    ],
+)  # fmt: skip
+def test_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
