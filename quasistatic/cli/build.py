@@ -19,6 +19,7 @@ from quasistatic.cli import spins
 from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSection
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
 from quasistatic.cli.networks import network
+from quasistatic.cli.short_runs import start_of, with_schedule
 from quasistatic.datasets import Dataset
 from quasistatic.energies import (
     RBM,
@@ -34,7 +35,7 @@ from quasistatic.errors import InputError
 from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
 from quasistatic.metric import natural_gradient
 from quasistatic.metric.solve import LARGEST_DENSE
-from quasistatic.regulators import Resample, Restart, Scheduled
+from quasistatic.regulators import Resample, Restart, Scheduled, ShortRun
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
 from quasistatic.train.anchor import Anchors
@@ -72,7 +73,7 @@ def build(config: Config) -> Parts:
     if config.model.kind == "custom":
         check_energy(model, x, path=str(config.model.energy))
     _check_solver(config, model)
-    trainer = make_trainer(config, model, law)
+    trainer = make_trainer(config, model, law, x)
     trainer.kernel.check(model)
     trainer.rule.check(model)
     return Parts(key, trainer, model, dataset)
@@ -189,16 +190,14 @@ def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
     return Gibbs() if is_complete else Gibbs.coloured(model)
 
 
-def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None) -> Trainer:
-    """Trainer of a configuration."""
+def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None, x: np.ndarray) -> Trainer:
+    """Trainer of a configuration. Args: initial model; law of the walkers; training samples, for starts of runs."""
     training, auditor = config.training, config.auditor
     regulators: tuple[Any, ...] = ()
     if training.method == "cd":
         regulators = (Restart("data"),)
     elif training.method == "short-run":
-        is_discrete = config.kernel.kind == "gibbs"
-        levels = units(config.model.units, 1).levels if is_discrete else None
-        regulators = (Restart("noise", levels=levels) if is_discrete else Restart.noise(model),)
+        regulators = (ShortRun(config.kernel.n_sweeps, start_of(config, model, x)),)
     elif training.method == "jarzynski":
         regulators = (Resample(training.resample_below, training.resample_method),)
     if config.kernel.n_sweeps_late is not None:
@@ -210,11 +209,12 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         positive=training.positive,
         l1=training.l1,
         l2=training.l2,
+        data_noise=training.data_noise,
     )
     has_auditor = bool(auditor.n_groups and auditor.n_walkers)
     is_anchored = has_auditor and auditor.mode == "anchors"
     return Trainer(
-        make_kernel(config, model),
+        with_schedule(config, make_kernel(config, model)),
         rule,
         make_optimiser(config.optimiser, config.run.n_steps),
         regulators,

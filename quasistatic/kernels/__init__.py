@@ -9,3 +9,5 @@ from quasistatic.kernels.gibbs import SiteGibbs as SiteGibbs
 from quasistatic.kernels.langevin import Langevin as Langevin
 from quasistatic.kernels.metropolis import HMC as HMC
 from quasistatic.kernels.metropolis import MALA as MALA
+from quasistatic.kernels.ramped import Ramped as Ramped
+from quasistatic.kernels.ramped import ramped as ramped
