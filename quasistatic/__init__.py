@@ -80,8 +80,9 @@ _HOME = {
     "_results": ("Estimate", "RESULTS"),
     "cli.load": ("load",),
     "energies": (
-        "AbstractEnergy AbstractTractable Binary Clamped DiagonalGaussian Gaussian GaussianMixture IndependentUnits Interpolated "
-        "Inputs IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy clamped convnet mlp starts"
+        "AbstractEnergy AbstractTractable Binary Clamped DiagonalGaussian Gaussian GaussianMixture IndependentUnits "
+        "Inputs Interpolated IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy "
+        "clamped convnet mlp starts"
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
     "kernels": "AbstractKernel AuxiliaryGibbs BlockGibbs Gibbs HMC Langevin MALA Ramped SiteGibbs".split(),

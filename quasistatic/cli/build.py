@@ -338,11 +338,16 @@ def skeleton(config: Config, n_units: int) -> AbstractEnergy:
         eye = np.tile(np.eye(n_units), (k, 1, 1))
         zeros = np.zeros((k, n_units))
         return GaussianMixture(*(jax.numpy.asarray(part, float) for part in (zeros[:, 0], zeros, eye)))
+    return make_model(config, jax.random.key(0), placeholder(config, n_units))[0]
+
+
+def placeholder(config: Config, n_units: int) -> np.ndarray:
+    """Two samples of the right states, for structures whose numbers come from a checkpoint."""
     x = np.zeros((2, n_units))
     x[1] = 1.0
     if config.model.units == "spin":
         x[0] = -1.0
-    return make_model(config, jax.random.key(0), x)[0]
+    return x
 
 
 def absolute(path: str | None) -> str | None:

@@ -62,8 +62,8 @@ class ModelSection(_Section):
     """The energy. `energy` is `module:attr`; `base`, `base_scale` and `n_bridge` anchor its log Z.
 
     Networks (`mlp`, `convnet`) live inside the law `base`, `base_scale` times as wide as the data: `"gaussian"` has the
-    data's variances, `"covariance"` their covariance, `"isotropic"` their mean variance. `widths` are their dense hidden layers (default 128, 128 and 64),
-    `image` is height, width, channels (default: a square of one channel).
+    data's variances, `"covariance"` their covariance, `"isotropic"` their mean variance. `widths` are their hidden
+    dense layers (default 128, 128 and 64), `image` is height, width, channels (default: a square of one channel).
     """
 
     kind: Literal["rbm", "pairwise", "mixture", "mlp", "convnet", "custom"]
@@ -130,8 +130,8 @@ class ShortRunSection(_Section):
 
     `start`: `noise` (uniform states, or a normal law `scale` wide), `mean-field` (coordinates independent, each as in
     the data), `gaussian` (the data's mean and covariance) or `box` (uniform from `low` to `high`). `first_step` and
-    `first_temperature` are those of the first sweep over those of the last. `n_probes` walkers are now and then followed
-    for `probe` times as long, to see whether anything else than equilibrium was learned; 0 for none.
+    `first_temperature` are those of the first sweep over those of the last. At every age `n_probes` walkers are
+    followed for `probe` times as long, to see whether they stay where they are; 0 for none.
     """
 
     k: Annotated[int, Field(ge=1, le=10**6)] | None = None
@@ -242,8 +242,8 @@ def resolve(raw: dict[str, Any], *, source: str) -> Config:
     if isinstance(kernel, dict) and "kind" not in kernel and kind in KERNELS:
         raw = {**raw, "kernel": (kernel := {**kernel, "kind": KERNELS[kind][0]})}
     short = raw.get("short_run")
-    if isinstance(kernel, dict) and "n_sweeps" not in kernel and isinstance(short, dict) and "k" in short:
-        raw = {**raw, "kernel": {**kernel, "n_sweeps": short["k"]}}
+    if isinstance(kernel, dict) and kernel.get("n_sweeps", 1) == 1 and isinstance(short, dict):
+        raw = raw if not short.get("k") else {**raw, "kernel": {**kernel, "n_sweeps": short["k"]}}
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

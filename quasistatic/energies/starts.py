@@ -1,7 +1,7 @@
 """Laws from which short runs start: fixed, sampled exactly, and independent of the parameters of the model.
 
-A run of `k` sweeps from a fixed law `rho_0` has the law `rho_k(theta) = M_theta^k rho_0`. Training with it is exact only
-if `rho_0` does not move with `theta`: otherwise the derivative of the start is missing from the gradient.
+A run of `k` sweeps from a fixed law `rho_0` has the law `rho_k(theta) = M_theta^k rho_0`. It is what is trained,
+and what is replayed to generate samples; a start that moved with `theta` could not be replayed from the model alone.
 
 Reference:
     Agoritsas, Catania, Decelle and Seoane, ICML 2023 (arXiv 2301.09428); Nijkamp et al., NeurIPS 2019 (uniform noise).
