@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from quasistatic.energies import AbstractEnergy as AbstractEnergy
     from quasistatic.energies import AbstractTractable as AbstractTractable
     from quasistatic.energies import Binary as Binary
+    from quasistatic.energies import Clamped as Clamped
+    from quasistatic.energies import DiagonalGaussian as DiagonalGaussian
     from quasistatic.energies import Gaussian as Gaussian
     from quasistatic.energies import GaussianMixture as GaussianMixture
     from quasistatic.energies import IndependentUnits as IndependentUnits
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from quasistatic.energies import Spin as Spin
     from quasistatic.energies import UniformBox as UniformBox
     from quasistatic.energies import as_energy as as_energy
+    from quasistatic.energies import clamped as clamped
     from quasistatic.energies import convnet as convnet
     from quasistatic.energies import mlp as mlp
+    from quasistatic.energies import starts as starts
     from quasistatic.errors import CheckFailed as CheckFailed
     from quasistatic.errors import InputError as InputError
     from quasistatic.errors import RunFailure as RunFailure
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from quasistatic.kernels import BlockGibbs as BlockGibbs
     from quasistatic.kernels import Gibbs as Gibbs
     from quasistatic.kernels import Langevin as Langevin
+    from quasistatic.kernels import Ramped as Ramped
     from quasistatic.kernels import SiteGibbs as SiteGibbs
     from quasistatic.metric import minimal_dissipation as minimal_dissipation
     from quasistatic.metric import natural_gradient as natural_gradient
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from quasistatic.regulators import Resample as Resample
     from quasistatic.regulators import Restart as Restart
     from quasistatic.regulators import Scheduled as Scheduled
+    from quasistatic.regulators import ShortRun as ShortRun
     from quasistatic.regulators import SpendWork as SpendWork
     from quasistatic.regulators import Sweeps as Sweeps
     from quasistatic.regulators import Thermostat as Thermostat
@@ -76,14 +82,15 @@ _HOME = {
     "_results": ("Estimate", "RESULTS"),
     "cli.load": ("load",),
     "energies": (
-        "AbstractEnergy AbstractTractable Binary Gaussian GaussianMixture IndependentUnits Interpolated "
-        "Inputs IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy convnet mlp"
+        "AbstractEnergy AbstractTractable Binary Clamped DiagonalGaussian Gaussian GaussianMixture IndependentUnits "
+        "Inputs Interpolated IsotropicGaussian Neural Pairwise Potential RBM Spin UniformBox as_energy "
+        "clamped convnet mlp starts"
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
-    "kernels": ("AbstractKernel", "AuxiliaryGibbs", "BlockGibbs", "Gibbs", "HMC", "Langevin", "MALA", "SiteGibbs"),
+    "kernels": "AbstractKernel AuxiliaryGibbs BlockGibbs Gibbs HMC Langevin MALA Ramped SiteGibbs".split(),
     "metric": ("minimal_dissipation", "natural_gradient"),
     "regulators": (
-        "AbstractRegulator EndogenousTemperature KeepESS Resample Restart Scheduled SpendWork Sweeps Thermostat"
+        "AbstractRegulator EndogenousTemperature KeepESS Resample Restart Scheduled ShortRun SpendWork Sweeps Thermostat"
     ).split(),
     "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching", "SetPoint"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),

@@ -19,6 +19,7 @@ from quasistatic.cli import spins
 from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSection
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
 from quasistatic.cli.networks import network
+from quasistatic.cli.short_runs import start_of, with_schedule
 from quasistatic.datasets import Dataset
 from quasistatic.energies import (
     RBM,
@@ -34,7 +35,7 @@ from quasistatic.errors import InputError
 from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
 from quasistatic.metric import minimal_dissipation, natural_gradient
 from quasistatic.metric.solve import LARGEST_DENSE
-from quasistatic.regulators import Resample, Restart, Scheduled
+from quasistatic.regulators import Resample, Restart, Scheduled, ShortRun
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
 from quasistatic.train.anchor import Anchors
@@ -75,7 +76,7 @@ def build(config: Config) -> Parts:
     if config.model.kind == "custom":
         check_energy(model, x, path=str(config.model.energy))
     _check_solver(config, model)
-    trainer = make_trainer(config, model, law)
+    trainer = make_trainer(config, model, law, x)
     trainer.kernel.check(model)
     trainer.rule.check(model)
     return Parts(key, trainer, model, dataset)
@@ -192,16 +193,14 @@ def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
     return Gibbs() if is_complete else Gibbs.coloured(model)
 
 
-def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None) -> Trainer:
-    """Trainer of a configuration."""
+def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None, x: np.ndarray) -> Trainer:
+    """Trainer of a configuration. Args: initial model; law of the walkers; training samples, for starts of runs."""
     training, auditor = config.training, config.auditor
     regulators: tuple[Any, ...] = ()
     if training.method == "cd":
         regulators = (Restart("data"),)
     elif training.method == "short-run":
-        is_discrete = config.kernel.kind == "gibbs"
-        levels = units(config.model.units, 1).levels if is_discrete else None
-        regulators = (Restart("noise", levels=levels) if is_discrete else Restart.noise(model),)
+        regulators = (ShortRun(config.kernel.n_sweeps, start_of(config, model, x)),)
     elif training.method == "jarzynski":
         regulators = (Resample(training.resample_below, training.resample_method),)
     if config.kernel.n_sweeps_late is not None:
@@ -213,11 +212,12 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         positive=training.positive,
         l1=training.l1,
         l2=training.l2,
+        data_noise=training.data_noise,
     )
     has_auditor = bool(auditor.n_groups and auditor.n_walkers)
     is_anchored = has_auditor and auditor.mode == "anchors"
     return Trainer(
-        make_kernel(config, model),
+        with_schedule(config, make_kernel(config, model)),
         rule,
         make_optimiser(config.optimiser, config.run.n_steps),
         regulators,
@@ -344,11 +344,16 @@ def skeleton(config: Config, n_units: int) -> AbstractEnergy:
         eye = np.tile(np.eye(n_units), (k, 1, 1))
         zeros = np.zeros((k, n_units))
         return GaussianMixture(*(jax.numpy.asarray(part, float) for part in (zeros[:, 0], zeros, eye)))
+    return make_model(config, jax.random.key(0), placeholder(config, n_units))[0]
+
+
+def placeholder(config: Config, n_units: int) -> np.ndarray:
+    """Two samples of the right states, for structures whose numbers come from a checkpoint."""
     x = np.zeros((2, n_units))
     x[1] = 1.0
     if config.model.units == "spin":
         x[0] = -1.0
-    return make_model(config, jax.random.key(0), x)[0]
+    return x
 
 
 def absolute(path: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """Configuration of a run: one strict model per section, from a recipe or a TOML file and `--set` overrides.
 
-A run is described by eight flat sections. Every key has a type and a range; an unknown key, a wrong type or a
+A run is described by nine flat sections. Every key has a type and a range; an unknown key, a wrong type or a
 value out of range is refused in one line that names the key, the value and what is allowed. Nothing here
 needs JAX, so that a typing error is found in a moment.
 """
@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quasistatic.cli import toml
+from quasistatic.cli.checks import check_digits
+from quasistatic.cli.short_runs import check_short_run
 from quasistatic.errors import InputError
 
 MAX_STEPS = 2**31 - 1  # step counters are 32-bit integers on every device
@@ -60,8 +62,8 @@ class ModelSection(_Section):
     """The energy. `energy` is `module:attr`; `base`, `base_scale` and `n_bridge` anchor its log Z.
 
     Networks (`mlp`, `convnet`) live inside the law `base`, `base_scale` times as wide as the data: `"gaussian"` has the
-    data's variances, `"covariance"` their covariance. `widths` are their dense hidden layers (default 128, 128 and 64),
-    `image` is height, width, channels (default: a square of one channel).
+    data's variances, `"covariance"` their covariance, `"isotropic"` their mean variance. `widths` are their hidden
+    dense layers (default 128, 128 and 64), `image` is height, width, channels (default: a square of one channel).
     """
 
     kind: Literal["rbm", "pairwise", "mixture", "mlp", "convnet", "custom"]
@@ -75,7 +77,7 @@ class ModelSection(_Section):
     activation: Literal["silu", "softplus", "tanh", "leaky_relu"] = "silu"
     architecture: Literal["mnist", "cifar"] = "mnist"
     image: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
-    base: Literal["gaussian", "covariance", "uniform", "frequencies"] = "gaussian"
+    base: Literal["gaussian", "covariance", "isotropic", "uniform", "frequencies"] = "gaussian"
     base_scale: Annotated[float, Field(gt=0, le=1000)] = 1.5
     n_bridge: Annotated[int, Field(ge=0, le=10**7)] = 200
 
@@ -106,6 +108,7 @@ class TrainingSection(_Section):
     `n_moved` walkers, chosen at random, are moved per update (0: all); the others only meet the new parameters.
     `feedback` estimates the bias of the walkers' own log Z under `jarzynski`: `update` is cheap, `path` goes to the
     full leading order; there is none for natural steps, which are not linear in the gradient.
+    `data_noise` is the standard deviation of the noise that every batch of continuous samples gets anew.
     """
 
     method: Literal["pcd", "cd", "short-run", "jarzynski"] = "pcd"
@@ -119,6 +122,27 @@ class TrainingSection(_Section):
     l1: Annotated[float, Field(ge=0)] = 0.0
     l2: Annotated[float, Field(ge=0)] = 0.0
     feedback: Literal["off", "update", "path"] = "update"
+    data_noise: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+
+class ShortRunSection(_Section):
+    """Runs of `training.method = "short-run"`: `k` sweeps (default `kernel.n_sweeps`) from a law that is not learned.
+
+    `start`: `noise` (uniform states, or a normal law `scale` wide), `mean-field` (coordinates independent, each as in
+    the data), `gaussian` (the data's mean and covariance) or `box` (uniform from `low` to `high`). `first_step` and
+    `first_temperature` are those of the first sweep over those of the last. At every age `n_probes` walkers are
+    followed for `probe` times as long, to see whether they stay where they are; 0 for none.
+    """
+
+    k: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    start: Literal["noise", "mean-field", "gaussian", "box"] = "noise"
+    scale: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    low: float = -1.0
+    high: float = 1.0
+    first_step: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    first_temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    n_probes: Annotated[int, Field(ge=0, le=10**6)] = 128
+    probe: Annotated[int, Field(ge=2, le=10**4)] = 16
 
 
 class OptimiserSection(_Section):
@@ -177,6 +201,7 @@ class Config(_Section):
     optimiser: OptimiserSection = OptimiserSection()
     auditor: AuditorSection = AuditorSection()
     record: RecordSection = RecordSection()
+    short_run: ShortRunSection = ShortRunSection()
 
 
 KERNELS = {
@@ -217,7 +242,10 @@ def resolve(raw: dict[str, Any], *, source: str) -> Config:
     kind = model.get("kind") if isinstance(model, dict) else None
     kernel = raw.get("kernel", {})
     if isinstance(kernel, dict) and "kind" not in kernel and kind in KERNELS:
-        raw = {**raw, "kernel": {**kernel, "kind": KERNELS[kind][0]}}
+        raw = {**raw, "kernel": (kernel := {**kernel, "kind": KERNELS[kind][0]})}
+    short = raw.get("short_run")
+    if isinstance(kernel, dict) and kernel.get("n_sweeps", 1) == 1 and isinstance(short, dict):
+        raw = raw if not short.get("k") else {**raw, "kernel": {**kernel, "n_sweeps": short["k"]}}
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -254,9 +282,11 @@ def _check_together(config: Config) -> None:
         raise InputError(f"model.energy is for model.kind = 'custom', not {model.kind!r}; set the kind or drop it")
     if model.kind == "custom":
         _check_base(config)
-    if model.kind in NETWORKS and model.base not in ("gaussian", "covariance"):
-        raise InputError(f"a network lives inside model.base = 'gaussian' or 'covariance', not {model.base!r}")
-    _check_digits(data)
+    if model.kind in NETWORKS and model.base not in ("gaussian", "covariance", "isotropic"):
+        raise InputError(
+            f"a network lives inside model.base = 'gaussian', 'covariance' or 'isotropic', not {model.base!r}"
+        )
+    check_digits(data)
     if data.source == "file" and data.path is None:
         raise InputError(
             "data.source = 'file' needs data.path (or --data): a .npy, .npz, .csv file or a folder of IDX files"
@@ -275,6 +305,7 @@ def _check_together(config: Config) -> None:
             f"training.method = {training.method!r} restarts its walkers, which must all be moved afterwards; "
             "set training.n_moved = 0"
         )
+    check_short_run(config)
     if training.n_walkers % training.n_groups:
         raise InputError(
             f"training.n_groups = {training.n_groups} does not divide training.n_walkers = {training.n_walkers}; "
@@ -299,22 +330,6 @@ def _check_together(config: Config) -> None:
             )
 
 
-def _check_digits(data: DataSection) -> None:
-    """Raises InputError for keys of MNIST that do not fit together or belong to another source."""
-    if data.source != "mnist":
-        for name in ("digits", "masses", "pool", "noise", "n_copies"):
-            if getattr(data, name) != DataSection.model_fields[name].default:
-                raise InputError(f"data.{name} is for data.source = 'mnist', not {data.source!r}; drop it")
-    if data.masses is not None and data.digits is None:
-        raise InputError("data.masses are proportions of data.digits; give the digits, too")
-    if data.masses is not None and data.digits is not None and len(data.masses) != len(data.digits):
-        raise InputError(f"data.masses has {len(data.masses)} values for {len(data.digits)} digits; give one for each")
-    if data.noise and data.binary:
-        raise InputError("data.noise is added to grey values; set data.binary = false or drop the noise")
-    if data.n_copies > 1 and not data.noise:
-        raise InputError("data.n_copies without data.noise would repeat the same images; give noise or drop it")
-
-
 def _check_optimiser(config: Config) -> None:
     section = config.optimiser
     if section.kind != "sgd" and section.momentum:
@@ -335,7 +350,7 @@ def _check_optimiser(config: Config) -> None:
 
 def _check_base(config: Config) -> None:
     base, kernel = config.model.base, config.kernel.kind
-    if kernel == "gibbs" and base in ("gaussian", "covariance"):
+    if kernel == "gibbs" and base in ("gaussian", "covariance", "isotropic"):
         raise InputError(
             f"model.base = {base!r} is for continuous samples; with kernel.kind = 'gibbs' use 'frequencies' "
             "or 'uniform'"

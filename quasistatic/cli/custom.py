@@ -29,6 +29,7 @@ from quasistatic.energies import (
     IndependentUnits,
     UniformBox,
     as_energy,
+    starts,
     units,
 )
 from quasistatic.errors import InputError
@@ -136,7 +137,8 @@ def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name
 
     Args:
         kind: `"gaussian"` (data mean, `scale` times the data's standard deviation), `"covariance"` (data mean,
-            `scale` squared times the data's covariance), `"uniform"` (a box
+            `scale` squared times the data's covariance), `"isotropic"` (data mean, `scale` times the root of the
+            mean variance in every direction), `"uniform"` (a box
             `scale` times as wide as the data, or fair coins), `"frequencies"` (independent units with the
             data's means).
         scale: widening.
@@ -159,6 +161,8 @@ def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name
         # as far as there are fewer samples than coordinates, directions without spread get a little of the mean one
         covariance = np.atleast_2d(np.cov(x, rowvar=False)) + 1e-3 * np.mean(spread**2) * np.eye(x.shape[1])
         return Gaussian.from_covariance(jnp.asarray(x.mean(0), float), jnp.asarray(scale**2 * covariance, float))
+    if kind == "isotropic":
+        return starts.gaussian(x.mean(0), scale * float(np.sqrt(np.mean(spread**2))))
     return Gaussian(jnp.asarray(x.mean(0), float), jnp.asarray(np.diag(1 / (scale * spread)), float))
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 N_PLAIN = 10  # lines of a run whose stderr is not a terminal
 REFRESH = 8  # per second
+PATIENCE = 5.0  # seconds between two plain lines
 
 
 class LiveLine:
@@ -84,6 +85,46 @@ class LiveLine:
             return where
         rate = done / elapsed
         return f"{where}  {_short(rate)} steps/s  {clock((self._n_steps - self._step) / rate)} left"
+
+
+class Steps:
+    """Progress of a single job on stderr: a bar on a terminal, else a line when it takes long.
+
+    Args:
+        name: what is being done.
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._console = Console(stderr=True, highlight=False)
+        self._begun = self._spoken = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Steps:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=REFRESH, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, fraction: float) -> None:
+        """Takes the fraction that is done."""
+        now = time.monotonic()
+        left = clock((now - self._begun) * (1 - fraction) / max(fraction, 1e-9))
+        if self._live is not None:
+            line = Table.grid(padding=(0, 1), expand=True)
+            line.add_column(no_wrap=True)
+            line.add_column(ratio=1)
+            line.add_column(no_wrap=True)
+            bar = ProgressBar(total=1.0, completed=fraction)
+            line.add_row(Text(self._name, style="bold"), bar, Text(f"{left} left", style="cyan"))
+            self._live.update(line)
+        elif now - self._spoken > PATIENCE and fraction < 1:
+            self._spoken = now
+            self._console.print(f"{self._name}: {fraction:.0%}, {left} left", soft_wrap=True)
 
 
 def numbers(row: Mapping[str, Any]) -> str:

@@ -152,7 +152,13 @@ def evaluate(
 def sample(
     run: RunFolder,
     n: Annotated[int, typer.Option("--n", help="Number of samples.")] = 100,
-    steps: Annotated[int, typer.Option(help="Sweeps from the stored walkers or the starting law.")] = 1000,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Sweeps: from the stored walkers (default 1000), or of a short run (default as trained).",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where to write: .npz, .npy or .png; default RUN/samples.npz."),
@@ -166,8 +172,12 @@ def sample(
     ] = "walkers",
     rungs: Annotated[int, typer.Option(help="Temperatures of tempering.")] = 10,
     acceptance: Annotated[float, typer.Option(help="Acceptance of exchanges by which ptt chooses ages.")] = 0.3,
+    clamp: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIRST:STOP=VALUES", help="Hold coordinates, such as 784:786=0,1; may be repeated."),
+    ] = None,
 ) -> None:
-    """Draw samples from a trained model."""
+    """Draw samples from a trained model; of short runs, by the protocol it was trained with."""
     from quasistatic.cli.sampling import sample_run
 
     sample_run(
@@ -181,6 +191,7 @@ def sample(
         method=method,
         n_rungs=rungs,
         target=acceptance,
+        clamp=clamp or (),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from quasistatic._types import Key
 from quasistatic.cli.config import ModelSection
 from quasistatic.cli.custom import base_law
-from quasistatic.energies import Neural, convnet, mlp
+from quasistatic.energies import Inputs, Neural, convnet, mlp
 from quasistatic.errors import InputError
 
 
@@ -29,11 +30,12 @@ def network(section: ModelSection, key: Key, x: Float[np.ndarray, "n d"]) -> Neu
     if not np.isfinite(x).all():
         raise InputError("training data holds NaN or infinite values; remove or impute them")
     law = base_law(section.base, section.base_scale, x, units_name=None)
+    # a wide law says nothing about the size of a sample: the network sees it in units of the data's own spread
+    inputs = Inputs(jnp.asarray(x.mean(0), float), jnp.asarray(1 / max(float(x.std(0).mean()), 1e-6), float))
+    options = {"law": law, "activation": section.activation, "inputs": inputs if section.base == "isotropic" else None}
     if section.kind == "mlp":
-        return mlp(key, n, section.widths or (128, 128), law=law, activation=section.activation)
-    return convnet(
-        key, _image(section, n), section.architecture, widths=section.widths, law=law, activation=section.activation
-    )
+        return mlp(key, n, section.widths or (128, 128), **options)
+    return convnet(key, _image(section, n), section.architecture, widths=section.widths, **options)
 
 
 def _image(section: ModelSection, n: int) -> tuple[int, int, int]:

@@ -1,9 +1,12 @@
 """Energies and the reduced potential."""
 
+from quasistatic.energies import starts as starts
 from quasistatic.energies.base import AbstractEnergy as AbstractEnergy
 from quasistatic.energies.base import AbstractTractable as AbstractTractable
 from quasistatic.energies.base import CallableEnergy as CallableEnergy
 from quasistatic.energies.base import as_energy as as_energy
+from quasistatic.energies.clamping import Clamped as Clamped
+from quasistatic.energies.clamping import clamped as clamped
 from quasistatic.energies.gaussian import Gaussian as Gaussian
 from quasistatic.energies.gaussian import GaussianMixture as GaussianMixture
 from quasistatic.energies.gaussian import IndependentUnits as IndependentUnits
@@ -19,6 +22,7 @@ from quasistatic.energies.pairwise import square_lattice as square_lattice
 from quasistatic.energies.potential import Potential as Potential
 from quasistatic.energies.rbm import RBM as RBM
 from quasistatic.energies.rbm import flip_encoding as flip_encoding
+from quasistatic.energies.starts import DiagonalGaussian as DiagonalGaussian
 from quasistatic.energies.units import AbstractUnits as AbstractUnits
 from quasistatic.energies.units import Binary as Binary
 from quasistatic.energies.units import Spin as Spin

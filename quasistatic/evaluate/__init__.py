@@ -6,6 +6,10 @@ from quasistatic.evaluate.annealing import annealed as annealed
 from quasistatic.evaluate.annealing import equilibrated as equilibrated
 from quasistatic.evaluate.annealing import log_partition_bracket as log_partition_bracket
 from quasistatic.evaluate.annealing import reverse_ais as reverse_ais
+from quasistatic.evaluate.discrepancies import Reference as Reference
+from quasistatic.evaluate.discrepancies import discrepancy as discrepancy
+from quasistatic.evaluate.discrepancies import nearest_neighbours as nearest_neighbours
+from quasistatic.evaluate.discrepancies import third_error as third_error
 from quasistatic.evaluate.exact import Moments as Moments
 from quasistatic.evaluate.exact import exact_likelihood as exact_likelihood
 from quasistatic.evaluate.exact import exact_moments as exact_moments
@@ -17,7 +21,14 @@ from quasistatic.evaluate.likelihood import log_likelihood as log_likelihood
 from quasistatic.evaluate.likelihood import pseudo_likelihood as pseudo_likelihood
 from quasistatic.evaluate.likelihood import reconstruction_error as reconstruction_error
 from quasistatic.evaluate.paths import base_at as base_at
+from quasistatic.evaluate.relaxation import autocorrelation as autocorrelation
+from quasistatic.evaluate.relaxation import mixing_time as mixing_time
+from quasistatic.evaluate.relaxation import stays as stays
 from quasistatic.evaluate.samples import adversarial_accuracy as adversarial_accuracy
 from quasistatic.evaluate.samples import moment_errors as moment_errors
 from quasistatic.evaluate.samples import quality as quality
 from quasistatic.evaluate.samples import spectrum as spectrum
+from quasistatic.evaluate.sampling_time import Gap as Gap
+from quasistatic.evaluate.sampling_time import QualityCurve as QualityCurve
+from quasistatic.evaluate.sampling_time import quality_curve as quality_curve
+from quasistatic.evaluate.sampling_time import times_around as times_around

@@ -15,3 +15,5 @@ from quasistatic.kernels.ladders import independent_rbm as independent_rbm
 from quasistatic.kernels.langevin import Langevin as Langevin
 from quasistatic.kernels.metropolis import HMC as HMC
 from quasistatic.kernels.metropolis import MALA as MALA
+from quasistatic.kernels.ramped import Ramped as Ramped
+from quasistatic.kernels.ramped import ramped as ramped

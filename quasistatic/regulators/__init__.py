@@ -7,6 +7,7 @@ from quasistatic.regulators.gentle import KeepESS as KeepESS
 from quasistatic.regulators.gentle import Sweeps as Sweeps
 from quasistatic.regulators.resample import Resample as Resample
 from quasistatic.regulators.restart import Restart as Restart
+from quasistatic.regulators.restart import ShortRun as ShortRun
 from quasistatic.regulators.scheduled import Scheduled as Scheduled
 from quasistatic.regulators.spend import SpendWork as SpendWork
 from quasistatic.regulators.thermostat import Thermostat as Thermostat

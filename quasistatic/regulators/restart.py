@@ -1,4 +1,18 @@
-"""Restarts: walkers put back at the data (CD), at noise (short runs) or at a law with known Z."""
+"""Restarts: walkers put back at the data (CD), at a law with known Z, or at the start of a short run.
+
+The three differ in what they mean. From the data: contrastive divergence. From a law whose books stay open: every
+update measures a free energy anew. `ShortRun` gives up any free energy and makes the law after `k` sweeps the model:
+training with fresh walkers follows
+
+    G^(k)_i(theta) = -<dE/dtheta_i>_data + <dE/dtheta_i>_rho_k(theta) ,      rho_k(theta) = M_theta^k rho_0 ,
+
+without bias for any number of walkers, because they are independent draws of exactly `rho_k`. At its fixed point the
+statistics of the data are those of the walkers after `k` sweeps from `rho_0`, whatever the equilibrium looks like.
+
+Reference:
+    Agoritsas, Catania, Decelle and Seoane, ICML 2023 (arXiv 2301.09428); Nijkamp et al., NeurIPS 2019; Hinton, Neural
+    Comput. 14 (2002).
+"""
 
 import equinox as eqx
 import jax
@@ -6,8 +20,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from quasistatic._types import Key
-from quasistatic.energies.base import AbstractEnergy, AbstractTractable
+from quasistatic.energies.base import AbstractTractable
 from quasistatic.energies.potential import Potential
+from quasistatic.energies.starts import as_arrays
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
 from quasistatic.regulators.base import AbstractRegulator, Reading
@@ -15,27 +30,25 @@ from quasistatic.thermo.bridge import open_at_law
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 
-SOURCES = ("data", "noise", "law")
+SOURCES = ("data", "law")
 """Where restarted walkers come from."""
 
 
 class Restart(AbstractRegulator):
     """Restarts all walkers every few updates.
 
-    Starts from data or noise close the books and clear `anchored`. A start from a `law` opens new, anchored books at
-    that law and books the switch to the present model as work.
+    Starts from data close the books and clear `anchored`. A start from a `law` opens new, anchored books at that law
+    and books the switch to the present model as work.
 
     Args:
-        source: `"data"` (rows of the batch), `"noise"` (uniform states, standard normal when continuous) or `"law"`.
+        source: `"data"` (rows of the batch) or `"law"`.
         law: the law of `source = "law"`.
         every: updates between restarts.
-        levels: the two states of discrete noise, None for continuous samples.
     """
 
     source: str = eqx.field(static=True)
     law: AbstractTractable | None = None
     every: int = eqx.field(static=True, default=1)
-    levels: tuple[float, ...] | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         if self.source not in SOURCES:
@@ -44,15 +57,6 @@ class Restart(AbstractRegulator):
             raise InputError("a restart from a law needs that law")
         if self.every < 1:
             raise InputError(f"restarts happen every n >= 1 updates, got {self.every}")
-
-    @classmethod
-    def noise(cls, energy: AbstractEnergy, *, every: int = 1) -> "Restart":
-        """Restart from noise suited to an energy: uniform over its states, standard normal without states."""
-        for part in (energy, getattr(energy, "visible", None), getattr(energy, "units", None)):
-            levels = getattr(part, "levels", None)
-            if levels is not None:
-                return cls("noise", every=every, levels=tuple(levels))
-        return cls("noise", every=every)
 
     def init(self) -> None:
         return None
@@ -77,16 +81,55 @@ class Restart(AbstractRegulator):
                 return open_at_law(
                     key, kernel, potential, self.law, n_walkers=ensemble.n_walkers, n_groups=ensemble.n_groups
                 )
-            return ensemble.restarted(kernel, potential, self._positions(key, batch, ensemble))
+            n = ensemble.n_walkers
+            rows = jnp.arange(n) if n == len(batch) else jax.random.randint(key, (n,), 0, len(batch))
+            return ensemble.restarted(kernel, potential, batch[rows].astype(ensemble.x.dtype))
 
         ensemble = jax.lax.cond(reading.step % self.every == 0, restart, lambda _: ensemble, None)
         return controls, ensemble, state
 
-    def _positions(self, key: Key, batch: Array, ensemble: Ensemble) -> Array:
-        n = ensemble.n_walkers
-        if self.source == "data":
-            rows = jnp.arange(n) if n == len(batch) else jax.random.randint(key, (n,), 0, len(batch))
-            return batch[rows].astype(ensemble.x.dtype)
-        if self.levels is None:
-            return jax.random.normal(key, ensemble.x.shape, ensemble.x.dtype)
-        return jax.random.choice(key, jnp.asarray(self.levels, ensemble.x.dtype), ensemble.x.shape)
+
+class ShortRun(AbstractRegulator):
+    """Fresh walkers from a fixed law before every update, and `k` sweeps for them.
+
+    The law is part of the regulator's state, hence of every checkpoint: a run can be replayed without its data.
+
+    Args:
+        k: sweeps of a run.
+        start: `rho_0`, any law with exact samples (see `energies.starts`); it is sampled at `beta = 1` always.
+    """
+
+    k: int = eqx.field(static=True)
+    start: AbstractTractable
+
+    def __check_init__(self):
+        if self.k < 1:
+            raise InputError(f"a short run has k >= 1 sweeps, got {self.k}")
+        if not isinstance(self.start, AbstractTractable):
+            raise InputError(
+                f"a short run starts from a law with exact samples, got {type(self.start).__name__}; "
+                "energies.starts has noise(energy, size) and others"
+            )
+
+    def init(self) -> AbstractTractable:
+        return as_arrays(self.start)
+
+    @property
+    def may_restart(self) -> bool:
+        return True
+
+    def update(
+        self,
+        key: Key,
+        reading: Reading,
+        potential: Potential,
+        kernel: AbstractKernel,
+        batch: Float[Array, "batch ..."],
+        ensemble: Ensemble,
+        controls: Controls,
+        state: AbstractTractable,
+    ) -> tuple[Controls, Ensemble, AbstractTractable]:
+        x = state.sample_exact(key, 1.0, ensemble.n_walkers).astype(ensemble.x.dtype)
+        n_sweeps = jnp.asarray(self.k, jnp.asarray(controls.n_sweeps).dtype)
+        controls = eqx.tree_at(lambda c: c.n_sweeps, controls, n_sweeps)
+        return controls, ensemble.restarted(kernel, potential, x.reshape(ensemble.x.shape)), state

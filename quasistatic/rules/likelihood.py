@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from quasistatic._keys import named
 from quasistatic._types import Key, ScalarLike
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
 from quasistatic.energies.rbm import RBM
+from quasistatic.energies.starts import states_of
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
 from quasistatic.metric import scores_of
@@ -44,6 +46,8 @@ class MaximumLikelihood(AbstractRule):
             whatever T is.
         has_noise: form the model phase from two halves of the walkers and report the noise of it: `aux["noise"]`, and
             `aux["response"]`, the change of the descended gradient by that noise. Costs no further pass.
+        data_noise: standard deviation of Gaussian noise that every batch gets anew (continuous samples): the model
+            learns the blurred data.
 
     Reference:
         Carbone et al. 2023, section 2 (arXiv 2305.19414); Tieleman, ICML 2008 (PCD); Hinton, Neural Comput. 14 (2002)
@@ -57,13 +61,14 @@ class MaximumLikelihood(AbstractRule):
     l2: float = 0.0
     beta_power: int = eqx.field(static=True, default=1)
     has_noise: bool = eqx.field(static=True, default=False)
+    data_noise: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
         if self.beta_power not in (-1, 0, 1):
             raise InputError(f"beta_power must be -1, 0 or 1, got {self.beta_power}")
         if self.positive not in POSITIVE:
             raise InputError(f"positive must be one of {POSITIVE}, got {self.positive!r}")
-        for name in ("l1", "l2"):
+        for name in ("l1", "l2", "data_noise"):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not value >= 0:
                 raise InputError(f"{name} must be a number >= 0, got {value}")
@@ -72,6 +77,8 @@ class MaximumLikelihood(AbstractRule):
         return None
 
     def check(self, energy: AbstractEnergy) -> None:
+        if self.data_noise and states_of(energy, 1) is not None:
+            raise InputError("data_noise is for continuous samples; set it to 0")
         if self.centred and not hasattr(energy, "centred"):
             raise InputError(f"{type(energy).__name__} has no centred gradient; set centred = false")
         if self.positive == "sampled" and not hasattr(energy, "sampled_gradient"):
@@ -91,6 +98,9 @@ class MaximumLikelihood(AbstractRule):
         energy: Any = potential.energy
         beta = potential.beta
         n = ensemble.n_walkers
+        if self.data_noise:
+            blur = jax.random.normal(named(key, "data noise"), batch.shape, batch.dtype)
+            batch = batch + self.data_noise * blur
         weights = ensemble.weights() if self.weighted else jnp.full((n,), 1.0 / n, ensemble.u.dtype)
         uniform = jnp.full((len(batch),), 1.0 / len(batch), ensemble.u.dtype)
         scores = scores_of(

@@ -16,9 +16,9 @@ from quasistatic._types import Key
 from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
-from quasistatic.kernels.base import AbstractKernel
+from quasistatic.kernels import AbstractKernel, ramped
 from quasistatic.metric.optim import makes_steps_of_scores
-from quasistatic.regulators import AbstractRegulator, KeepESS, Resample, Restart
+from quasistatic.regulators import AbstractRegulator, KeepESS, Resample, Restart, ShortRun
 from quasistatic.rules import AbstractRule, MaximumLikelihood
 from quasistatic.thermo.bridge import open_at_law
 from quasistatic.thermo.controls import Controls
@@ -113,7 +113,7 @@ class Trainer(eqx.Module):
     @property
     def has_feedback(self) -> bool:
         """Whether the driver's feedback is estimated: its walkers make the gradient and are never put elsewhere."""
-        is_reopened = any(isinstance(regulator, Restart) for regulator in self.regulators)
+        is_reopened = any(isinstance(regulator, (Restart, ShortRun)) for regulator in self.regulators)
         has_phases = isinstance(self.rule, MaximumLikelihood)
         return self.feedback != "off" and has_phases and not is_reopened and self.n_walkers > 1
 
@@ -231,23 +231,33 @@ def cd(
 def short_run(
     kernel: AbstractKernel,
     optimiser: optax.GradientTransformation,
-    energy: AbstractEnergy,
+    start: AbstractTractable,
     *,
     k: int = 10,
+    first_step: float = 1.0,
+    first_temperature: float = 1.0,
     centred: bool = False,
     **options: Any,
 ) -> Trainer:
-    """Short-run training: walkers restarted from noise at every update (Nijkamp et al. 2019; Agoritsas et al. 2023).
+    """Short-run training: `k` sweeps from a fixed law before every update, with fresh walkers.
+
+    What is trained is the law after `k` sweeps, not the equilibrium: sample by `k` sweeps from the same start.
 
     Args:
         kernel: Markov kernel.
         optimiser: Optax transformation.
-        energy: model, for its noise (uniform over its states, standard normal without states).
-        k: sweeps from the noise.
+        start: law of the start, independent of the model (`energies.starts` has noise, mean fields and boxes).
+        k: sweeps of a run.
+        first_step: step size of the first sweep over that of the last, falling in equal ratios.
+        first_temperature: the same of the temperature.
         centred: centred gradient (RBM).
         options: further fields of `Trainer`.
+
+    Reference:
+        Agoritsas, Catania, Decelle and Seoane 2023 (arXiv 2301.09428); Nijkamp et al. 2019 (arXiv 1904.09770).
     """
-    return _trainer(kernel, optimiser, MaximumLikelihood(centred=centred), (Restart.noise(energy),), k, options)
+    moves = ramped(kernel, k, first_step=first_step, first_temperature=first_temperature)
+    return _trainer(moves, optimiser, MaximumLikelihood(centred=centred), (ShortRun(k, start),), k, options)
 
 
 def jarzynski(

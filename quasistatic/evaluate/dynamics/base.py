@@ -236,13 +236,13 @@ def increasing_root(f: Callable[[float], float], domain: tuple[float, float]) ->
     return float(brentq(g, low, high, xtol=1e-15, rtol=1e-14, maxiter=500))
 
 
-def shrink(x: Real) -> Float[np.ndarray, "..."]:
+def shrink(x: Real) -> Float[np.ndarray, ...]:
     """`(1 - exp(-x)) / x`, 1 at 0."""
     x = np.asarray(x, float)
     return np.where(x == 0, 1.0, -np.expm1(-x) / np.where(x == 0, 1.0, x))
 
 
-def geometric(q: Real, n: Real) -> Float[np.ndarray, "..."]:
+def geometric(q: Real, n: Real) -> Float[np.ndarray, ...]:
     """`1 + q + ... + q^(n-1)` for `q >= 0`."""
     q, n = np.broadcast_arrays(np.asarray(q, float), np.asarray(n, float))
     log_q = np.log(np.where(q > 0, q, 1.0))

@@ -107,7 +107,7 @@ class GaussianModel:
         return np.zeros(d) if self.start_mean is None else np.asarray(self.start_mean, float)
 
 
-def gaussian_divergence(variance: Float[np.ndarray, "..."] | float, data: Float[np.ndarray, "..."] | float):
+def gaussian_divergence(variance: Float[np.ndarray, ...] | float, data: Float[np.ndarray, ...] | float):
     """Relative entropy of `N(0, c)` to `N(0, d)`, `(c/d - 1 - ln(c/d)) / 2`, nats. Args: `c`; `d`; they broadcast."""
     ratio = np.asarray(variance, float) / np.asarray(data, float)
     return (0.5 * (ratio - 1 - np.log(ratio)))[()]
