@@ -7,5 +7,8 @@ from quasistatic.kernels.gibbs import BlockGibbs as BlockGibbs
 from quasistatic.kernels.gibbs import Gibbs as Gibbs
 from quasistatic.kernels.gibbs import SiteGibbs as SiteGibbs
 from quasistatic.kernels.langevin import Langevin as Langevin
+from quasistatic.kernels.layered import LayeredGibbs as LayeredGibbs
+from quasistatic.kernels.layered import Nudge as Nudge
+from quasistatic.kernels.layered import settle as settle
 from quasistatic.kernels.metropolis import HMC as HMC
 from quasistatic.kernels.metropolis import MALA as MALA

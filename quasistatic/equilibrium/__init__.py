@@ -1,0 +1,37 @@
+"""Equilibrium propagation at finite nudge and finite temperature: phases, estimators, objective."""
+
+from quasistatic.equilibrium.contrast import contrast as contrast
+from quasistatic.equilibrium.contrast import random_sign as random_sign
+from quasistatic.equilibrium.coupled import coupled as coupled
+from quasistatic.equilibrium.coupled import coupling_variance as coupling_variance
+from quasistatic.equilibrium.covariance import covariance as covariance
+from quasistatic.equilibrium.estimators import ESTIMATORS as ESTIMATORS
+from quasistatic.equilibrium.estimators import Evidence as Evidence
+from quasistatic.equilibrium.estimators import Options as Options
+from quasistatic.equilibrium.estimators import Outcome as Outcome
+from quasistatic.equilibrium.estimators import estimate as estimate
+from quasistatic.equilibrium.estimators import evidence as evidence
+from quasistatic.equilibrium.holomorphic import fisher_radius as fisher_radius
+from quasistatic.equilibrium.holomorphic import holomorphic as holomorphic
+from quasistatic.equilibrium.objective import Sandwich as Sandwich
+from quasistatic.equilibrium.objective import both_ends as both_ends
+from quasistatic.equilibrium.objective import forward as forward
+from quasistatic.equilibrium.objective import from_works as from_works
+from quasistatic.equilibrium.objective import integrated as integrated
+from quasistatic.equilibrium.objective import mean_cost as mean_cost
+from quasistatic.equilibrium.objective import sandwich as sandwich
+from quasistatic.equilibrium.path_integral import equal_lengths as equal_lengths
+from quasistatic.equilibrium.path_integral import gauss_legendre as gauss_legendre
+from quasistatic.equilibrium.path_integral import path_integral as path_integral
+from quasistatic.equilibrium.path_integral import trapezoid as trapezoid
+from quasistatic.equilibrium.phases import Phase as Phase
+from quasistatic.equilibrium.phases import Setup as Setup
+from quasistatic.equilibrium.phases import Terms as Terms
+from quasistatic.equilibrium.phases import gradient as gradient
+from quasistatic.equilibrium.phases import table as table
+from quasistatic.equilibrium.ramp import ramp as ramp
+from quasistatic.equilibrium.rao_blackwell import rao_blackwell as rao_blackwell
+from quasistatic.equilibrium.reweighting import ess_of_nudge as ess_of_nudge
+from quasistatic.equilibrium.reweighting import guaranteed_ess as guaranteed_ess
+from quasistatic.equilibrium.reweighting import reweighted as reweighted
+from quasistatic.equilibrium.reweighting import reweighting as reweighting
