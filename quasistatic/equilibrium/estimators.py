@@ -186,18 +186,20 @@ def _with_signs(
     key: Key, setup: Setup, free: Ensemble, free_phase: Phase, signs: Array, nudge: float, controls: Controls
 ) -> Terms:
     """One-sided contrasts with a sign per example: both signs are run, and each example keeps its own."""
-    both = [
-        setup.phase(setup.relaxed(fold(named(key, "nudged"), i), free, s * nudge, controls), s * nudge)
-        for i, s in enumerate((1.0, -1.0))
-    ]
     up, down = (
-        jax.vmap(contrast)(free_phase, phase).scale(1.0 / (s * nudge)) for phase, s in zip(both, (1, -1), strict=True)
+        _one_sided(fold(named(key, "nudged"), i), setup, free, free_phase, s * nudge, controls)
+        for i, s in enumerate((1.0, -1.0))
     )
 
     def chosen(a: Array, b: Array) -> Array:
         return jnp.where(signs.reshape(-1, *[1] * (a.ndim - 1)) > 0, a, b)
 
     return jax.tree.map(chosen, up, down)
+
+
+def _one_sided(key: Key, setup: Setup, free: Ensemble, free_phase: Phase, nudge: float, controls: Controls) -> Terms:
+    end = setup.phase(setup.relaxed(key, free, nudge, controls), nudge)
+    return jax.vmap(contrast)(free_phase, end).scale(1.0 / nudge)
 
 
 @dataclass(frozen=True)
