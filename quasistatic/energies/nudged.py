@@ -134,7 +134,8 @@ class Declared(AbstractNetwork):
         return value
 
     def output(self, x: Sample) -> Float[Array, " n_out"]:
-        return jnp.atleast_1d(self.where(x)) if callable(self.where) else x[jnp.asarray(self.where)]
+        where: Any = self.where
+        return jnp.atleast_1d(where(x)) if callable(where) else x[jnp.asarray(where)]
 
 
 def weighted_gradient(
@@ -161,12 +162,13 @@ def weighted_gradient(
     trained, fixed = eqx.partition(network, eqx.is_inexact_array)
 
     def total(parameters: Any) -> Scalar:
-        whole = eqx.combine(parameters, fixed)
+        whole: Any = eqx.combine(parameters, fixed)
         energies = jax.vmap(lambda s, example: whole.energy(s, None if example is None else example.inputs))(x, context)
         value = jnp.sum(on_energy * energies)
         if cost is None or on_cost is None:
             return value
-        costs = jax.vmap(lambda s, example: cost(whole.output(s), example.target))(x, context)
+        cost_of = cost
+        costs = jax.vmap(lambda s, example: cost_of(whole.output(s), example.target))(x, context)
         return value + jnp.sum(on_cost * costs)
 
     return jax.grad(total)(trained)

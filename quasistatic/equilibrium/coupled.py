@@ -1,8 +1,8 @@
 """Coupled phases: free and nudged walkers driven by the same random numbers.
 
 Where the dynamics contract, the two walkers stay as close as their laws are, and the variance of `(g_b - g_0) / b`
-stays finite as `b -> 0`; independent phases have a variance of order `1 / b^2`. For Langevin moves in a well of stiffness k
-and a nudge that adds b,
+stays finite as `b -> 0`; independent phases have a variance of order `1 / b^2`. For Langevin moves in a well of
+stiffness k and a nudge that adds b,
 
     Var [(s_b - s_0) / b] = T / (k (k + b) (2 k + b))    instead of    T (1 / k + 1 / (k + b)) / b^2 .
 

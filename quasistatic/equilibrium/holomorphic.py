@@ -55,9 +55,9 @@ def fisher_radius(free: Phase, temperature: ScalarLike, levels: Float[Array, " k
         temperature: `T`.
         levels: values of the cost, equally spaced, in order.
     """
-    levels = np.asarray(levels, float)
+    values = np.asarray(levels, float)
     cost, weight = np.asarray(free.cost, float), np.asarray(free.weight, float)
-    spacing = levels[1] - levels[0]
-    probabilities = [weight[np.isclose(cost, level)].sum() for level in levels]
+    spacing = values[1] - values[0]
+    probabilities = [weight[np.isclose(cost, level)].sum() for level in values]
     roots = np.roots(probabilities[::-1])
     return float(np.abs(-float(temperature) / spacing * np.log(roots.astype(complex))).min())

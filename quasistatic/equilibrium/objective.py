@@ -147,7 +147,7 @@ def _over_examples(estimator: Callable[..., Estimate], temperature: float, *samp
     missing = next((e.reason for e in each if e.value is None), None)
     if missing is not None:
         return Estimate.withheld(missing, method)
-    value = float(np.mean([e.value for e in each])) * temperature
+    value = sum(float(e.value or 0.0) for e in each) / len(each) * temperature
     ess = min((e.ess for e in each if e.ess is not None), default=None)
     reason = next((e.reason for e in each if e.stderr is None), None)
     if reason is not None:

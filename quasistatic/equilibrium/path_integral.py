@@ -36,7 +36,7 @@ def trapezoid(nudges: Vector) -> tuple[Vector, Vector]:
     nudges = np.asarray(nudges, float)
     if nudges.ndim != 1 or nudges.size < 2:
         raise InputError(f"the trapezoid rule needs at least two nodes, got shape {nudges.shape}")
-    return nudges, np.trapezoid(np.eye(nudges.size), x=nudges)
+    return nudges, np.asarray(np.trapezoid(np.eye(nudges.size), x=nudges))
 
 
 def equal_lengths(nudges: Vector, variances: Vector, n: int) -> Vector:

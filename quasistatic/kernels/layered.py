@@ -5,8 +5,8 @@ temperature beta, or put at its mode. Drawing is heat bath; putting at the mode 
 the draw tends as T -> 0. There is one sweep for both, and the only difference is the last line of `updated`.
 
 A quadratic nudge of output units is one more well of each unit. Any other cost (cross-entropy, or a read-out outside
-the state) is linearised around the present state to propose, and the proposal is accepted with the probability that keeps
-detailed balance; at T = 0 the linearised update is a fixed-point iteration.
+the state) is linearised around the present state to propose, and the proposal is accepted with the probability that
+keeps detailed balance; at T = 0 the linearised update is a fixed-point iteration.
 
 Reference:
     Scellier et al. 2023 (arXiv 2312.15103), asynchronous updates; Litman 2025 (arXiv 2511.22024) for T > 0.
