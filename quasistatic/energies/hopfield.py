@@ -221,7 +221,7 @@ def convolutional_hopfield(
         interactions.append(Pooled(weight, (height, width)))
         biases.append(0.5 * bound * jax.random.uniform(keys[2 * i + 1], (n,), minval=-1, maxval=1))
         height, width, n_in = height // 2, width // 2, n
-        units.append(Box(height * width * n))
+        units.append(LAYERS["box"](height * width * n))
     fan_in = height * width * n_in
     bound = 1.0 / math.sqrt(fan_in)
     interactions.append(Dense(scales[-1] * bound * jax.random.uniform(keys[-2], (fan_in, n_out), minval=-1, maxval=1)))

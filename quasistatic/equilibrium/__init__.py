@@ -23,6 +23,7 @@ from quasistatic.equilibrium.objective import sandwich as sandwich
 from quasistatic.equilibrium.path_integral import equal_lengths as equal_lengths
 from quasistatic.equilibrium.path_integral import gauss_legendre as gauss_legendre
 from quasistatic.equilibrium.path_integral import path_integral as path_integral
+from quasistatic.equilibrium.path_integral import thermodynamic_length as thermodynamic_length
 from quasistatic.equilibrium.path_integral import trapezoid as trapezoid
 from quasistatic.equilibrium.phases import Phase as Phase
 from quasistatic.equilibrium.phases import Setup as Setup

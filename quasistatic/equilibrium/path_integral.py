@@ -39,7 +39,18 @@ def trapezoid(nudges: Vector) -> tuple[Vector, Vector]:
     return nudges, np.asarray(np.trapezoid(np.eye(nudges.size), x=nudges))
 
 
-def equal_lengths(nudges: Vector, variances: Vector, n: int) -> Vector:
+def thermodynamic_length(nudges: Vector, variances: Vector, temperature: float) -> float:
+    """`int sqrt(Var_t C) / T dt`; a ramp of K well-relaxed steps dissipates at least `T length^2 / 2K`.
+
+    Args:
+        nudges: grid on which the cost was measured, in order.
+        variances: `Var C` there.
+        temperature: `T`.
+    """
+    return float(np.trapezoid(np.sqrt(np.asarray(variances, float)), x=np.asarray(nudges, float))) / temperature
+
+
+def equal_lengths(nudges: Vector, variances: Vector, n: int) -> Float[np.ndarray, " n_plus_1"]:
     """`n + 1` nudges at equal distances in thermodynamic length, `dt ~ 1 / sqrt(Var_t C)`.
 
     Args:
