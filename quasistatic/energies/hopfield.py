@@ -45,7 +45,7 @@ class Layered(AbstractNetwork):
     """
 
     interactions: tuple[AbstractInteraction, ...]
-    biases: tuple[Float[Array, " n_bias"], ...]
+    biases: tuple[Float[Array, "_"], ...]
     units: tuple[AbstractUnits, ...]
     readout: Linear | None = None
 

@@ -184,9 +184,14 @@ def test_free_covariance_and_the_orders_in_the_nudge(t, slopes):
         return
     for b, one_sided, centred in ((0.1, 0.4491, 0.0730), (0.05, 0.2217, 0.01845), (0.025, 0.1099, 0.004624)):
         up, down = phase(b, t), phase(-b, t)
-        errors = [np.linalg.norm(of(terms) - exact) for terms in (
-            contrast(free, up).scale(1 / b), reweighting(free, b, t).scale(1 / b), contrast(down, up).scale(0.5 / b)
-        )]
+        errors = [
+            np.linalg.norm(of(terms) - exact)
+            for terms in (
+                contrast(free, up).scale(1 / b),
+                reweighting(free, b, t).scale(1 / b),
+                contrast(down, up).scale(0.5 / b),
+            )
+        ]
         np.testing.assert_allclose(errors, [one_sided, one_sided, centred], rtol=2e-3)
 
 
