@@ -90,7 +90,8 @@ _HOME = {
     "kernels": "AbstractKernel AuxiliaryGibbs BlockGibbs Gibbs HMC Langevin MALA Ramped SiteGibbs".split(),
     "metric": ("minimal_dissipation", "natural_gradient"),
     "regulators": (
-        "AbstractRegulator EndogenousTemperature KeepESS Resample Restart Scheduled ShortRun SpendWork Sweeps Thermostat"
+        "AbstractRegulator EndogenousTemperature KeepESS Resample Restart Scheduled ShortRun SpendWork Sweeps "
+        "Thermostat"
     ).split(),
     "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching", "SetPoint"),
     "thermo": ("Controls", "Ensemble", "advance", "open_at_law", "relax", "switch"),

@@ -13,6 +13,9 @@ from quasistatic.kernels.ladders import Tempered as Tempered
 from quasistatic.kernels.ladders import Trajectory as Trajectory
 from quasistatic.kernels.ladders import independent_rbm as independent_rbm
 from quasistatic.kernels.langevin import Langevin as Langevin
+from quasistatic.kernels.layered import LayeredGibbs as LayeredGibbs
+from quasistatic.kernels.layered import Nudge as Nudge
+from quasistatic.kernels.layered import settle as settle
 from quasistatic.kernels.metropolis import HMC as HMC
 from quasistatic.kernels.metropolis import MALA as MALA
 from quasistatic.kernels.ramped import Ramped as Ramped

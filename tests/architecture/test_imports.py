@@ -31,6 +31,7 @@ LAYERS = {
     "rules": 4,
     "evaluate": 4,
     "dissipation": 4,
+    "equilibrium": 4,
     "train": 5,
     "diagnose": 6,
     "plots": 6,
@@ -43,7 +44,7 @@ LAYERS = {
     "__main__": 8,
     "__init__": 8,
 }
-STRANGERS = {"regulators", "rules", "evaluate", "dissipation"}  # siblings that do not know each other
+STRANGERS = {"regulators", "rules", "evaluate", "dissipation", "equilibrium"}  # siblings that do not know each other
 FILE_READERS = {"plots", "report", "run", "watch"}  # they see run files: each other and layer 0, nothing else
 OUTSIDE = {"tests", "benchmarks", "examples", "docs"}  # of the repository, never of the package
 

@@ -47,9 +47,7 @@ class GaussianModel:
             self.mode.decay(j, t) * (modes.T @ self._origin(len(j))) + self.mode.response(j, t) * (modes.T @ field)
         )
 
-    def learned(
-        self, mean: Vector, covariance: Matrix, k: float, *, from_data: bool = False
-    ) -> tuple[Matrix, Vector]:
+    def learned(self, mean: Vector, covariance: Matrix, k: float, *, from_data: bool = False) -> tuple[Matrix, Vector]:
         """`J*` and `h*` of training with `k` steps.
 
         Args:
