@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     dataset = digits() if options.small else mnist(None, with_test=True)
     test = dataset.heldout if options.small else dataset.test
-    horizons = (250, 500, 1000, 2000) if options.small else (500, 1000, 2000)
+    horizons = (60, 125, 250, 500, 1000, 2000) if options.small else (250, 500, 1000, 2000)
     rows = []
     for name, make in schedules(options.small).items():
         if options.only and options.only not in name:
@@ -52,7 +52,8 @@ def main() -> None:
             rows.append(row)
             print(
                 f"{name:24s} {n:6d} updates {row['seconds']:7.1f} s   LL {row['ll']:8.2f} +- {row['ll_stderr']:.2f}   "
-                f"excess work {row['excess']:8.2f} +- {row['excess_stderr']:.2f} nats",
+                f"excess work {row['excess']:8.2f} +- {row['excess_stderr']:.2f} nats, expected {row['lag']:.2f} by lag, "
+                f"{row['feedback']:.2f} by feedback",
                 flush=True,
             )
     target = options.target if options.target is not None else common(rows)
@@ -82,9 +83,11 @@ def schedules(is_small: bool) -> dict[str, Any]:
     for rate in (0.05, 0.1, 0.2):
         made[f"constant {rate:g}"] = lambda n, rate=rate: optax.sgd(rate)
         made[f"cosine {2 * rate:g}"] = lambda n, rate=rate: optax.sgd(optax.cosine_decay_schedule(2 * rate, n))
-    damping, rate = (0.1, 0.5) if is_small else (1.0, 2.0)
-    made["natural, constant"] = lambda n: natural_gradient(rate, damping=damping)
-    made["least work"] = lambda n: minimal_dissipation(n, damping=damping, relaxation=2.0, max_kl=0.5)
+    for damping, rate in ((0.1, 0.1), (0.1, 0.5)) if is_small else ((1.0, 1.0), (1.0, 2.0)):
+        made[f"natural {rate:g}"] = lambda n, rate=rate, damping=damping: natural_gradient(rate, damping=damping)
+    for damping in (0.1, 0.03, 0.01) if is_small else (0.1, 0.01):
+        name = f"least work, damping {damping:g}"
+        made[name] = lambda n, damping=damping: minimal_dissipation(n, damping=damping, relaxation=None, max_kl=0.5)
     return made
 
 
@@ -103,13 +106,14 @@ def trained(optimiser: Any, n: int, train: Any, test: Any, is_small: bool) -> di
     state = jax.block_until_ready(run_chunk(trainer, state, x, jnp.asarray(n, jnp.int32)))
     seconds = time.perf_counter() - started
     log_z = found(state.model, train)
-    nan = math.nan
+    lag = math.nan if state.ledger.response is None else float(state.ledger.response.excess_work)
+    feedback = math.nan if state.feedback is None else -float(state.feedback.bias.value)
+    expected = {"seconds": seconds, "lag": lag, "feedback": feedback}
     if log_z.value is None:
-        return {"seconds": seconds, "ll": nan, "ll_stderr": nan, "excess": nan, "excess_stderr": nan}
+        return expected | dict.fromkeys(("ll", "ll_stderr", "excess", "excess_stderr"), math.nan)
     excess = excess_work(state.ledger, log_z, log_z_start)
     ll = -float(jnp.mean(jax.vmap(state.model)(jnp.asarray(test)))) - log_z.value
-    return {
-        "seconds": seconds,
+    return expected | {
         "ll": ll,
         "ll_stderr": float(log_z.stderr or 0.0),
         "excess": float(excess.value or 0.0),
