@@ -18,7 +18,7 @@ import pytest
 
 SEED = "QUASISTATIC_TEST_SEED"
 # Folders whose tests state identities in machine epsilons of float64.
-FLOAT64 = {"dissipation", "energies", "evaluate", "kernels", "laws", "thermo"}
+FLOAT64 = {"dissipation", "dynamics", "energies", "evaluate", "kernels", "laws", "thermo"}
 
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"

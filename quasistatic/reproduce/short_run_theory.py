@@ -27,7 +27,6 @@ from quasistatic.evaluate.dynamics import (
     IndependentSpin,
     IsingRing,
     LangevinMode,
-    OutOfReach,
     UnadjustedMode,
     divergence,
     equilibrium_learning,
@@ -249,14 +248,6 @@ def drawings() -> dict[str, Any]:
         "short-run-quality": draw.quality(curves),
         "short-run-thresholds": draw.thresholds(),
     }
-
-
-def learned_or_none(model: Any, data: float, k: float) -> float | None:
-    """Learned parameter, None where the data are out of reach."""
-    try:
-        return model.learned(data, k)
-    except OutOfReach:
-        return None
 
 
 def _row(quantity: str, expected: float, found: float, tolerance: float = 1e-12) -> Row:

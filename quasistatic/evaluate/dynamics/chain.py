@@ -28,7 +28,7 @@ class Chain:
         if self.matrix.min() < 0 or not np.abs(self.matrix.sum(0) - 1).max() < 1e-9:
             raise InputError("the columns of a transition matrix are probabilities that sum to 1")
 
-    def law(self, start: Law, t: int) -> Law:
+    def law(self, start: Law, t: float) -> Law:
         """Law after `t` steps from the law `start`."""
         if t < 0 or t != int(t):
             raise InputError(f"steps are counted in whole numbers from 0, got {t}")

@@ -64,7 +64,7 @@ class AbstractEnumerated(abc.ABC):
         """Boltzmann law over all states."""
         return np.exp(-self.reduced(theta) - self.log_partition(theta))
 
-    def law(self, theta: Vector, t: int) -> Law:
+    def law(self, theta: Vector, t: float) -> Law:
         """`rho_t`, the law of walkers after `t` steps."""
         return self.chain(theta).law(self._start(), t)
 
@@ -72,7 +72,7 @@ class AbstractEnumerated(abc.ABC):
         """`<f_theta>` under a law."""
         return law @ self.features(theta)
 
-    def field(self, theta: Vector, data: Law, k: int, *, start: Law | None = None) -> Vector:
+    def field(self, theta: Vector, data: Law, k: float, *, start: Law | None = None) -> Vector:
         """Training field `G(theta)`. Args: parameters; the data's law; steps, 0 for equilibrium; start, or the model's."""
         if k == 0:
             return self.moments(theta, data - self.equilibrium(theta))
@@ -95,6 +95,12 @@ class AbstractEnumerated(abc.ABC):
             raise OutOfReach(
                 f"no parameters were found that reproduce the data after {k} steps: moments stay {left:.2g} apart; "
                 "train with more steps, or begin elsewhere"
+            )
+        widths = np.linalg.svd(self.jacobian(found.x, data, k), compute_uv=False)
+        if widths[-1] < 1e-7 * widths[0]:
+            raise OutOfReach(
+                f"the parameters are not determined by the data after {k} steps: the moments are reached in the limit "
+                "of infinite parameters only, or there are more parameters than states"
             )
         return found.x
 
@@ -128,7 +134,7 @@ class AbstractEnumerated(abc.ABC):
         laws = self.chain(theta).laws(self._start(), times)
         return np.array([divergence(data, law) for law in laws])
 
-    def jacobian(self, theta: Vector, data: Law, k: int) -> Float[np.ndarray, "n_parameters n_parameters"]:
+    def jacobian(self, theta: Vector, data: Law, k: float) -> Float[np.ndarray, "n_parameters n_parameters"]:
         """`-dG/dtheta` by central differences: the fixed point attracts when all eigenvalues have positive real part."""
         columns = []
         for i in range(len(theta)):

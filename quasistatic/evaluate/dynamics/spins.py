@@ -58,4 +58,4 @@ class IndependentSpin(AbstractScalarModel):
 
     def _kept(self, t: Real) -> np.ndarray:
         times = self._times(t)
-        return np.where(times == 0, 1.0, 0.0) if self.in_sweeps else np.exp(-times)
+        return np.asarray(np.where(times == 0, 1.0, 0.0) if self.in_sweeps else np.exp(-times))

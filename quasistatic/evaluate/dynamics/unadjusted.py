@@ -69,7 +69,8 @@ class UnadjustedMode(AbstractScalarModel):
         return (1 - math.sqrt(1 - 2 * self.step / data)) / self.step
 
     def reach(self, k: float) -> tuple[float, float]:
-        return 2 * self.step, math.inf
+        # one move from a point forgets nothing but makes only noise
+        return 2 * self.step, math.inf if self.start or k > 1 else 2 * self.step
 
     def like(self, data: float) -> UnadjustedMode:
         return replace(self, start=data)
