@@ -19,6 +19,7 @@ from quasistatic.cli import spins
 from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSection
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
 from quasistatic.cli.networks import network
+from quasistatic.cli.thermal import temperature_regulators
 from quasistatic.datasets import Dataset
 from quasistatic.energies import (
     RBM,
@@ -72,7 +73,7 @@ def build(config: Config) -> Parts:
     if config.model.kind == "custom":
         check_energy(model, x, path=str(config.model.energy))
     _check_solver(config, model)
-    trainer = make_trainer(config, model, law)
+    trainer = make_trainer(config, model, law, shape=(len(x), x[0].size))
     trainer.kernel.check(model)
     trainer.rule.check(model)
     return Parts(key, trainer, model, dataset)
@@ -189,8 +190,10 @@ def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
     return Gibbs() if is_complete else Gibbs.coloured(model)
 
 
-def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None) -> Trainer:
-    """Trainer of a configuration."""
+def make_trainer(
+    config: Config, model: AbstractEnergy, law: AbstractTractable | None, *, shape: tuple[int, int] = (1, 1)
+) -> Trainer:
+    """Trainer of a configuration. Args: configuration, model, law; shape, training rows (an epoch) and units."""
     training, auditor = config.training, config.auditor
     regulators: tuple[Any, ...] = ()
     if training.method == "cd":
@@ -204,12 +207,14 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
     if config.kernel.n_sweeps_late is not None:
         begin = int(config.optimiser.decay_from * config.run.n_steps)
         regulators += (_late_sweeps(config.kernel.n_sweeps, config.kernel.n_sweeps_late, begin),)
+    regulators += temperature_regulators(config, *shape)
     rule = MaximumLikelihood(
         weighted=training.method == "jarzynski",
         centred=training.centred,
         positive=training.positive,
         l1=training.l1,
         l2=training.l2,
+        beta_power=config.temperature.beta_power,
     )
     has_auditor = bool(auditor.n_groups and auditor.n_walkers)
     is_anchored = has_auditor and auditor.mode == "anchors"

@@ -1,6 +1,6 @@
 """Configuration of a run: one strict model per section, from a recipe or a TOML file and `--set` overrides.
 
-A run is described by eight flat sections. Every key has a type and a range; an unknown key, a wrong type or a
+A run is described by nine flat sections. Every key has a type and a range; an unknown key, a wrong type or a
 value out of range is refused in one line that names the key, the value and what is allowed. Nothing here
 needs JAX, so that a typing error is found in a moment.
 """
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quasistatic.cli import toml
+from quasistatic.cli.temperature import TemperatureSection, check_temperature
 from quasistatic.errors import InputError
 
 MAX_STEPS = 2**31 - 1  # step counters are 32-bit integers on every device
@@ -173,6 +174,7 @@ class Config(_Section):
     kernel: KernelSection
     training: TrainingSection = TrainingSection()
     optimiser: OptimiserSection = OptimiserSection()
+    temperature: TemperatureSection = TemperatureSection()
     auditor: AuditorSection = AuditorSection()
     record: RecordSection = RecordSection()
 
@@ -283,6 +285,7 @@ def _check_together(config: Config) -> None:
     if training.positive == "sampled" and model.kind != "rbm":
         raise InputError(f"training.positive = 'sampled' needs model.kind = 'rbm', not {model.kind!r}; use 'exact'")
     _check_optimiser(config)
+    check_temperature(config)
     if 0 < config.auditor.n_groups < 16 and config.auditor.n_walkers:
         raise InputError(
             "auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got "
