@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 from quasistatic.cli.config import Config
@@ -22,7 +21,6 @@ def temperature_regulators(config: Config, n_samples: int, n_units: int) -> tupl
     return _regulators(config.temperature, config.model.beta, every, n_units)
 
 
-@functools.cache
 def _regulators(section: TemperatureSection, beta: float, every: int, n_units: int) -> tuple[AbstractRegulator, ...]:
     if section.kind == "thermostat":
         thermostat = Thermostat(
