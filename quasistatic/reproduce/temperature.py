@@ -49,8 +49,10 @@ def check(key: jax.Array, is_quick: bool = False, folder: Path | None = None) ->
         folder: where the runs keep their files.
 
     Raises:
-        InputError: the folder belongs to another size, or MNIST is not found.
+        InputError: no folder for the full size, a folder of another size, or MNIST is not found.
     """
+    if folder is None and not is_quick:
+        raise InputError("the runs on MNIST take hours; give --out DIR, where they keep their state, or --quick")
     size = QUICK if is_quick else FULL
     check_folder(folder, size)
     data = mnist.images(size)

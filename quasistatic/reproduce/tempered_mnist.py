@@ -31,6 +31,7 @@ import optax
 
 from quasistatic import datasets
 from quasistatic._keys import named
+from quasistatic._results import RESULTS
 from quasistatic._types import Key
 from quasistatic.energies import RBM
 from quasistatic.errors import RunFailure
@@ -169,7 +170,7 @@ def run(key: Key, condition: str, data: Images, size: Size, path: Path | None) -
         RunFailure: the run ended by name.
     """
     trainer, state = opened(key, condition, size)
-    rows: list[list[float]] = []
+    rows: list[list[Any]] = []
     judged: dict[str, float | None] = {}
     if path is not None and path.exists():
         archive = Archive(path)
@@ -185,7 +186,8 @@ def run(key: Key, condition: str, data: Images, size: Size, path: Path | None) -
         began, epoch = time.perf_counter(), len(rows)
         state = jax.block_until_ready(run_chunk(trainer, state, x, jnp.asarray((epoch + 1) * per_epoch, jnp.int32)))
         if int(state.result):
-            raise RunFailure(f"{condition} ended with result {int(state.result)} in epoch {epoch}", result=condition)
+            result = RESULTS(int(state.result))
+            raise RunFailure(f"{condition} in epoch {epoch}: {result.message}", result=result.name)
         rows.append(_row(epoch, state, time.perf_counter() - began))
         if len(rows) % size.save_every == 0 or len(rows) == size.n_epochs:
             save()
@@ -196,14 +198,14 @@ def run(key: Key, condition: str, data: Images, size: Size, path: Path | None) -
     return Finished(np.array(rows, float), judged)
 
 
-def _row(epoch: int, state: TrainState, seconds: float) -> list[float]:
+def _row(epoch: int, state: TrainState, seconds: float) -> list[Any]:
+    """An epoch: T is the one it was trained at, reference and gap are those that led to it."""
     found = temperature_row(state)
     numbers = (found["temperature"], found["smoothed_signal"], found["norm_over_t"], found["gap"])
-    values = (epoch, float(state.ledger.rate("flip_rate")), *numbers, seconds)
-    return [np.nan if value is None else float(value) for value in values]
+    return [epoch, float(state.ledger.rate("flip_rate")), *numbers, seconds]
 
 
-def _show(path: Path | None, condition: str, row: list[float], size: Size) -> None:
+def _show(path: Path | None, condition: str, row: list[Any], size: Size) -> None:
     if path is None:
         return
     left = (size.n_epochs - row[0] - 1) * row[-1] / 60
