@@ -81,11 +81,11 @@ def training_figure(runs: dict[str, list[Finished]]) -> Any:
     shown = (("flip_rate", "flip rate"), ("temperature", "T"), ("norm_over_t", "|W| / T"))
     with styled():
         for condition, finished in runs.items():
-            ink = COLOURS[condition]
+            ink, dashes = COLOURS[condition], "--" if condition == "gauge" else "-"
             for run in finished:
                 for ax, (name, _) in zip(axes[:3], shown, strict=True):
-                    ax.plot(run.column("epoch"), run.column(name), color=ink, lw=0.9)
-            axes[0].plot([], [], color=ink, label=condition)
+                    ax.plot(run.column("epoch"), run.column(name), color=ink, lw=0.9, ls=dashes)
+            axes[0].plot([], [], color=ink, ls=dashes, label=condition)
             likelihoods = [run.judged.get("ll_test") for run in finished]
             x = [list(runs).index(condition)] * len(likelihoods)
             axes[3].plot(x, [np.nan if value is None else value for value in likelihoods], "o", color=ink, ms=4)

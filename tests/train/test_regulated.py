@@ -102,6 +102,7 @@ class Stepped(qs.AbstractRegulator):
         return eqx.tree_at(lambda c: c.beta, controls, beta), ensemble, state
 
 
+@pytest.mark.slow
 def test_a_change_of_beta_is_work_for_driver_and_auditor():
     """Nothing is learned: all the work of a step is that of beta, and is booked walker by walker."""
     controls = qs.Controls.of(beta=0.9, lr_scale=0.0)
