@@ -20,6 +20,7 @@ from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSecti
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
 from quasistatic.cli.networks import network
 from quasistatic.cli.short_runs import start_of, with_schedule
+from quasistatic.cli.thermal import temperature_regulators
 from quasistatic.datasets import Dataset
 from quasistatic.energies import (
     RBM,
@@ -194,7 +195,7 @@ def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
 
 
 def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None, x: np.ndarray) -> Trainer:
-    """Trainer of a configuration. Args: initial model; law of the walkers; training samples, for starts of runs."""
+    """Trainer of a configuration. Args: initial model; law of the walkers; training samples (starts, length of epochs)."""
     training, auditor = config.training, config.auditor
     regulators: tuple[Any, ...] = ()
     if training.method == "cd":
@@ -206,6 +207,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
     if config.kernel.n_sweeps_late is not None:
         begin = int(config.optimiser.decay_from * config.run.n_steps)
         regulators += (_late_sweeps(config.kernel.n_sweeps, config.kernel.n_sweeps_late, begin),)
+    regulators += temperature_regulators(config, len(x), x[0].size)
     rule = MaximumLikelihood(
         weighted=training.method == "jarzynski",
         centred=training.centred,
@@ -213,6 +215,7 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         l1=training.l1,
         l2=training.l2,
         data_noise=training.data_noise,
+        beta_power=config.temperature.beta_power,
     )
     has_auditor = bool(auditor.n_groups and auditor.n_walkers)
     is_anchored = has_auditor and auditor.mode == "anchors"

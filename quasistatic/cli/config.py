@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from quasistatic.cli import toml
 from quasistatic.cli.checks import check_digits
 from quasistatic.cli.short_runs import check_short_run
+from quasistatic.cli.temperature import TemperatureSection, check_temperature
 from quasistatic.errors import InputError
 
 MAX_STEPS = 2**31 - 1  # step counters are 32-bit integers on every device
@@ -199,6 +200,7 @@ class Config(_Section):
     kernel: KernelSection
     training: TrainingSection = TrainingSection()
     optimiser: OptimiserSection = OptimiserSection()
+    temperature: TemperatureSection = TemperatureSection()
     auditor: AuditorSection = AuditorSection()
     record: RecordSection = RecordSection()
     short_run: ShortRunSection = ShortRunSection()
@@ -316,6 +318,7 @@ def _check_together(config: Config) -> None:
     if training.positive == "sampled" and model.kind != "rbm":
         raise InputError(f"training.positive = 'sampled' needs model.kind = 'rbm', not {model.kind!r}; use 'exact'")
     _check_optimiser(config)
+    check_temperature(config)
     if 0 < config.auditor.n_groups < 16 and config.auditor.n_walkers:
         raise InputError(
             "auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got "

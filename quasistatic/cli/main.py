@@ -222,7 +222,9 @@ def recipes(
 def reproduce(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="What to reproduce.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer walkers, wider errors.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="New folder for the figures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="New folder for the figures; one that holds unfinished runs goes on.")
+    ] = None,
     is_json: AsJson = False,
 ) -> int:
     """Repeat published numbers and laws and compare; without a name, list them."""

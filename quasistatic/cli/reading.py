@@ -64,9 +64,10 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool, out: Pat
             status = "available" if entry.module else "not available yet"
             print(f"{entry.name:<20} {status:<18} {entry.title}\n{'':40}{entry.reference}")
         return 0
-    if out is not None and out.exists():
+    is_resumable = any(entry.is_resumable for entry in ENTRIES if entry.name == name)
+    if out is not None and out.exists() and not (is_resumable and out.is_dir()):
         raise InputError(f"{out} exists and is not overwritten; choose another folder for the figures")
-    outcome = reproduce(name, is_quick=is_quick)
+    outcome = reproduce(name, is_quick=is_quick, folder=out)
     if out is not None and outcome.drawn:
         outcome.figures.extend(str(path) for path in write_figures(outcome.drawn, out))
     if is_json:

@@ -58,7 +58,8 @@ def figures(run: Run) -> dict[str, Figure]:
     """Every figure that this run has the numbers for, by name.
 
     Curves: likelihood, log_z, live_error, ess, work, excess_work, bias, efficiency, flip_rate, gradient_norm, score,
-    beta. From the last checkpoint: weights, walkers, filters, couplings, scatter.
+    beta, temperature, norm_over_t, smoothed_signal. From the last checkpoint: weights, walkers, filters, couplings,
+    scatter.
 
     Raises:
         InputError: When a file that the figures need is damaged.

@@ -103,6 +103,7 @@ def panels(run: Run) -> list[Panel]:
         curve = Curve("beta", table["step"], beta, "train")
         note = "Set by a schedule or a regulator."
         found.append(Panel("beta", "Inverse temperature", "beta", note, (curve,)))
+        found += _tempered(table)
     return found
 
 
@@ -338,6 +339,20 @@ def _score(table: Table) -> Panel:
     note += "the model has one, else the driver's own log-likelihood."
     columns = (("score", "score", "heldout", "line"),)
     return _simple(table, "score", "Score", "score [nats]", note, columns)
+
+
+def _tempered(table: Table) -> list[Panel]:
+    """Temperature, and the norm of the interactions over it, of a run in which it moves."""
+    note = "T of model and walkers, moved by a schedule or a regulator; every change is booked as work."
+    norm = "Parameters and T together are a gauge: only their ratio shapes the model."
+    signal = "What the regulator of the temperature reads, smoothed: flips per unit, unless told otherwise."
+    drawn = (("temperature", "Temperature", "T", note), ("norm_over_t", "Norm over T", "|W| / T", norm))
+    drawn += (("smoothed_signal", "Signal of the thermostat", "smoothed signal", signal),)
+    return [
+        _simple(table, name, title, label, text, ((name, label, "train", "line"),))
+        for name, title, label, text in drawn
+        if _column(table, name) is not None
+    ]
 
 
 def _simple(table: Table, name: str, title: str, y_label: str, note: str, columns, **options) -> Panel:

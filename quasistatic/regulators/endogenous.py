@@ -146,8 +146,8 @@ class EndogenousTemperature(AbstractRegulator):
         is_clamped = (wanted < self.lowest) | (wanted > self.highest)
         none = jnp.zeros_like(state.n)
         found = Endogenous(
-            y, q, mean, state.n_epochs + 1, jnp.zeros_like(state.flips), jnp.zeros_like(state.gaps), none, gap, wanted,
-            state.n_clamped + is_clamped,
+            y, q, mean, state.n_epochs + 1, jnp.zeros_like(state.flips), jnp.zeros_like(state.gaps), none,
+            jnp.asarray(gap), wanted, state.n_clamped + is_clamped,
         )  # fmt: skip
         return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.asarray(old).dtype), found, state)
 

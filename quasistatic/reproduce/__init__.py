@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,12 +28,14 @@ class Entry:
         title: what it is.
         reference: authors, year, arXiv number.
         module: module of this package that checks it, None while there is none.
+        is_resumable: whether its runs keep files in the output folder, and go on from them when called again.
     """
 
     name: str
     title: str
     reference: str
     module: str | None = None
+    is_resumable: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,19 +94,26 @@ ENTRIES = (
         "Hnybida, Verret 2025, arXiv:2510.03137",
         "minimal_dissipation",
     ),
-    Entry("temperature", "endogenous temperature", "Süleymanoğlu 2026, arXiv:2603.02525"),
+    Entry(
+        "temperature",
+        "endogenous temperature: published law, thermostat, populations that freeze; an RBM on MNIST",
+        "Süleymanoğlu 2026, arXiv:2603.02525",
+        "temperature",
+        is_resumable=True,
+    ),
     Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),
     Entry("short-runs", "non-convergent training", "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428"),
 )
 """Everything that is, or will be, reproduced."""
 
 
-def reproduce(name: str, *, is_quick: bool = False) -> Outcome:
+def reproduce(name: str, *, is_quick: bool = False, folder: Path | None = None) -> Outcome:
     """Runs one entry.
 
     Args:
         name: name of an entry.
         is_quick: fewer walkers, wider errors.
+        folder: where runs that can be resumed keep their files.
 
     Raises:
         InputError: unknown name, or an entry that is not available yet.
@@ -115,6 +125,8 @@ def reproduce(name: str, *, is_quick: bool = False) -> Outcome:
     if module is None:
         ready = ", ".join(entry.name for entry in ENTRIES if entry.module)
         raise InputError(f"{name} is not available yet in this version; available: {ready}")
-    found = importlib.import_module(f"quasistatic.reproduce.{module}").check(jax.random.key(SEED), is_quick)
+    check = importlib.import_module(f"quasistatic.reproduce.{module}").check
+    options = {"folder": folder} if entries[name].is_resumable else {}
+    found = check(jax.random.key(SEED), is_quick, **options)
     rows, drawn = found if isinstance(found, tuple) else (found, {})
     return Outcome(name, rows, drawn=drawn)

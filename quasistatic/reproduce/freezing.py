@@ -54,10 +54,10 @@ class Trace(NamedTuple):
         upper: fraction of walkers with more than half of the units on.
     """
 
-    flip_rate: np.ndarray
-    temperature: np.ndarray
-    switched: np.ndarray
-    upper: np.ndarray
+    flip_rate: Any
+    temperature: Any
+    switched: Any
+    upper: Any
 
     @property
     def first_flip(self) -> np.ndarray:

@@ -100,6 +100,27 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
     "record beyond the end": (["train", *settings("run.n_steps=10")], nothing, "record.every"),
     "auditor without an error": (["train", *settings("auditor.n_groups=4")], nothing, "16"),
     # parts that do not fit
+    "gain of a law that is off": (["train", *settings("temperature.k_p=1.0")], nothing, "temperature.kind"),
+    "flips of Langevin walkers": (
+        ["train", "x.toml", *settings("model.kind=mlp", "temperature.kind=thermostat")],
+        text("x.toml", TOML),
+        "reports no flip rate",
+    ),
+    "ESS without weights": (
+        ["train", *settings("temperature.kind=thermostat", "temperature.signal=ess")],
+        nothing,
+        "jarzynski",
+    ),
+    "a winding integral": (
+        ["train", *settings("temperature.kind=thermostat", "temperature.k_i=0.5")],
+        nothing,
+        "winds up",
+    ),
+    "a natural step of another gradient": (
+        ["train", *settings("optimiser.kind=natural", "temperature.beta_power=0")],
+        nothing,
+        "temperature.beta_power",
+    ),
     "kernel of another model": (["train", *settings("kernel.kind=mala")], nothing, "block_gibbs"),
     "fused Gibbs": (["train", *settings("kernel.fused=true")], nothing, "ula"),
     "centred spins": (["train", "ising", *settings("training.centred=true")], nothing, "rbm"),

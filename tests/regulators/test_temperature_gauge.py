@@ -91,6 +91,7 @@ def test_a_smooth_path():
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_metrics_do_not_see_the_gauge():
     """T-17: likelihood, pseudo-likelihood, reconstruction and norms over T of `(theta, T)` and `(s theta, s T)`."""
     rng = np.random.default_rng(10)

@@ -102,9 +102,11 @@ class Stepped(qs.AbstractRegulator):
         return eqx.tree_at(lambda c: c.beta, controls, beta), ensemble, state
 
 
+@pytest.mark.slow
 def test_a_change_of_beta_is_work_for_driver_and_auditor():
     """Nothing is learned: all the work of a step is that of beta, and is booked walker by walker."""
-    trainer = trainer_of(Stepped(), controls=qs.Controls.of(beta=0.9, lr_scale=0.0))
+    controls = qs.Controls.of(beta=0.9, lr_scale=0.0)
+    trainer = trainer_of.__wrapped__(Stepped(), controls=controls, resample_below=0.0, auditor_below=0.0)
     state, one_step = start(trainer, 0), eqx.filter_jit(step)
     for _ in range(2):
         before, state = state, one_step(trainer, state, jnp.asarray(DATA[:50], float))
