@@ -69,7 +69,7 @@ def sample_run(
     if method == "walkers":
         x, u = draw(key, run, kernel, energy, n=n, steps=steps, which=which)
     else:
-        start, beta = _chosen(named(key, "choose"), run, n, which)
+        start, beta = chosen_walkers(named(key, "choose"), run, n, which)
         x, u, about = draw_on_ladder(
             key, run, kernel, energy, start, method=method, n=n, steps=steps, beta=beta, which=which, n_rungs=n_rungs,
             target=target,
@@ -119,12 +119,12 @@ def draw(
         steps: sweeps.
         which: checkpoint the walkers come from.
     """
-    walkers, beta = _chosen(named(key, "choose"), run, n, which)
+    walkers, beta = chosen_walkers(named(key, "choose"), run, n, which)
     controls = Controls.of(beta=beta, n_sweeps=steps, step_size=run.settings.kernel.step_size)
     return _moved(named(key, "move"), kernel, Potential(energy, controls.beta), walkers, controls)
 
 
-def _chosen(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[Array, "n ..."], float]:
+def chosen_walkers(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[Array, "n ..."], float]:
     """Stored walkers by their weights, and the beta they were at."""
     archive = run.checkpoint("best" if which == "best" else "last")
     walkers = jnp.asarray(archive["ensemble/x"])

@@ -6,6 +6,11 @@ from quasistatic.evaluate.annealing import annealed as annealed
 from quasistatic.evaluate.annealing import equilibrated as equilibrated
 from quasistatic.evaluate.annealing import log_partition_bracket as log_partition_bracket
 from quasistatic.evaluate.annealing import reverse_ais as reverse_ais
+from quasistatic.evaluate.chains import Chains as Chains
+from quasistatic.evaluate.chains import run_chains as run_chains
+from quasistatic.evaluate.conductance import effective_fields as effective_fields
+from quasistatic.evaluate.conductance import freezing_margins as freezing_margins
+from quasistatic.evaluate.conductance import kernel_matrix as kernel_matrix
 from quasistatic.evaluate.exact import Moments as Moments
 from quasistatic.evaluate.exact import exact_likelihood as exact_likelihood
 from quasistatic.evaluate.exact import exact_moments as exact_moments
@@ -16,7 +21,15 @@ from quasistatic.evaluate.likelihood import Likelihood as Likelihood
 from quasistatic.evaluate.likelihood import log_likelihood as log_likelihood
 from quasistatic.evaluate.likelihood import pseudo_likelihood as pseudo_likelihood
 from quasistatic.evaluate.likelihood import reconstruction_error as reconstruction_error
+from quasistatic.evaluate.mixing import autocorrelation_time as autocorrelation_time
+from quasistatic.evaluate.mixing import bulk_ess as bulk_ess
+from quasistatic.evaluate.mixing import linear_drift as linear_drift
+from quasistatic.evaluate.mixing import occupancy as occupancy
+from quasistatic.evaluate.mixing import split_r_hat as split_r_hat
+from quasistatic.evaluate.mixing import still_run as still_run
 from quasistatic.evaluate.paths import base_at as base_at
+from quasistatic.evaluate.rungs import Age as Age
+from quasistatic.evaluate.rungs import choose_rungs as choose_rungs
 from quasistatic.evaluate.samples import adversarial_accuracy as adversarial_accuracy
 from quasistatic.evaluate.samples import moment_errors as moment_errors
 from quasistatic.evaluate.samples import quality as quality

@@ -34,8 +34,10 @@ from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.kernels.exchange import Exchange
 from quasistatic.kernels.ladders import Trajectory
+from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.estimators import bar
+from quasistatic.thermo.process import relax
 from quasistatic.thermo.replicas import Crossings, crossings, freeze
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
@@ -165,14 +167,15 @@ def climb(
     frozen = {name: _start(trainer, ensemble) for name, ensemble in _populations(state).items()}
     events: list[Event] = []
     n_rejected = 0
-    measured = crossings(kernel, _potential(state), state.ensemble)
+    measured = _look(named(key, "look"), trainer, state)
     while int(state.step) < n_steps:
         stop = min(n_steps, int(state.step) + steering.every)
         new = jax.block_until_ready(run_chunk(trainer, state, data, jnp.asarray(stop, jnp.int32)))
         result = RESULTS(int(new.result))
         if result != RESULTS.ok:
             raise RunFailure(f"{result.message} (step {int(new.step)}); {result.remedy}", result=result.name)
-        measured = crossings(_exchange(trainer), _potential(new), new.ensemble)
+        key_look = named(key, f"look {stop}")
+        measured = _look(key_look, trainer, new)
         acceptance = float(measured.acceptance()[0][-1])
         n_rungs, scale = _exchange(trainer).n_replicas, float(new.controls.lr_scale)
         if not acceptance >= steering.torn:
@@ -187,7 +190,7 @@ def climb(
         state = new if scale >= full_rate else _slowed(new, min(full_rate, scale / steering.factor))
         if acceptance < steering.target and n_rungs < steering.max_rungs:
             trainer, state, frozen = _grown(named(key, f"freeze {stop}"), trainer, state, frozen)
-            measured = crossings(_exchange(trainer), _potential(state), state.ensemble)
+            measured = _look(key_look, trainer, state)
             events.append(Event(stop, "frozen", acceptance, n_rungs + 1, float(state.controls.lr_scale)))
         if watch is not None:
             watch(state, trainer)
@@ -207,6 +210,21 @@ def _with_kernel(trainer: Trainer, kernel: Exchange) -> Trainer:
 
 def _potential(state: TrainState) -> Potential:
     return Potential(state.model, state.controls.beta)
+
+
+@eqx.filter_jit
+def _relaxed(key: Key, trainer: Trainer, potential: Potential, ensemble: Ensemble, controls: Controls) -> Ensemble:
+    return relax(key, trainer.kernel, potential, ensemble, controls)[0]
+
+
+def _look(key: Key, trainer: Trainer, state: TrainState) -> Crossings:
+    """Crossings of the driver, relaxed once under the present model.
+
+    The copy is thrown away. Stacks that only met the model would show how far it went, not how far apart its law is.
+    """
+    potential = _potential(state)
+    relaxed = _relaxed(key, trainer, potential, state.ensemble, state.controls)
+    return crossings(_exchange(trainer), potential, relaxed)
 
 
 def _populations(state: TrainState) -> dict[str, Ensemble]:
@@ -234,12 +252,13 @@ def _grown(
     kernel, potential = _exchange(trainer), _potential(state)
     grown, anchors, populations = kernel, {}, {}
     for i, (name, ensemble) in enumerate(_populations(state).items()):
-        cleared, _ = ensemble.resampled(fold(key, 2 * i), below=1.0 - 1e-6)
+        relaxed = _relaxed(fold(key, 3 * i), trainer, potential, ensemble, state.controls)
+        cleared, _ = relaxed.resampled(fold(key, 3 * i + 1), below=1.0 - 1e-6)
         steps = _last_step(crossings(kernel, potential, cleared), ensemble.n_groups)
         anchors[name] = frozen[name] + steps
         is_known = bool(np.all(np.isfinite(anchors[name])))
         log_z = anchors[name] if is_known else None
-        grown, populations[name] = freeze(fold(key, 2 * i + 1), kernel, potential, cleared, log_z=log_z)
+        grown, populations[name] = freeze(fold(key, 3 * i + 2), kernel, potential, cleared, log_z=log_z)
     for name, ensemble in populations.items():
         state = eqx.tree_at(lambda s, name=name: getattr(s, name), state, ensemble)
     return _with_kernel(trainer, grown), state, anchors

@@ -44,7 +44,7 @@ def trained(n_steps: int, steering: Steering, lr_scale: float = 1.0) -> Climbed:
 @pytest.fixture(scope="module")
 def climbed() -> Climbed:
     """A training that ends with two separate modes."""
-    return trained(400, Steering(every=100, target=0.65))
+    return trained(450, Steering(every=100, target=0.65, max_rungs=3))
 
 
 @pytest.mark.slow
@@ -100,12 +100,12 @@ def test_freezing_keeps_the_books(climbed):
 @pytest.mark.slow
 def test_a_torn_ladder_is_mended_or_named():
     """A rate that tears it is halved until it holds; a rate beyond help ends the run with its name."""
-    mended = trained(6, Steering(every=2, target=0.5, torn=0.3), lr_scale=4e4)
+    mended = trained(6, Steering(every=2, target=0.5, torn=0.3), lr_scale=64.0)
     torn = [event for event in mended.events if event.name == "ladder_torn"]
-    assert torn and torn[0].lr_scale == 2e4 and torn[0].acceptance < 0.3 and int(mended.state.step) == 6
+    assert torn and torn[0].lr_scale == 32 and torn[0].acceptance < 0.3 and int(mended.state.step) == 6
     assert mended.measured.acceptance()[0].min() > 0.2
     with pytest.raises(RunFailure, match="torn") as failure:
-        trained(6, Steering(every=2, target=0.5, torn=0.3, max_rejections=2), lr_scale=1e12)
+        trained(6, Steering(every=2, target=0.5, torn=0.3, max_rejections=2), lr_scale=4e4)
     assert failure.value.result == "ladder_torn"
 
 
