@@ -53,8 +53,10 @@ class Crossings(NamedTuple):
     down: Float[np.ndarray, "n n_pairs"]
 
     def acceptance(self) -> tuple[Float[np.ndarray, " n_pairs"], Float[np.ndarray, " n_pairs"]]:
-        """Mean acceptance of an exchange of each pair, and its standard error (independent stacks)."""
+        """Mean acceptance of an exchange of each pair, and its standard error (independent stacks; NaN for one)."""
         accepted = np.exp(np.minimum(-(self.up + self.down), 0.0))
+        if len(accepted) < 2:
+            return accepted.mean(0), np.full(accepted.shape[1], math.nan)
         return accepted.mean(0), accepted.std(0, ddof=1) / math.sqrt(len(accepted))
 
     def log_z_steps(self) -> Float[np.ndarray, " n_pairs"]:

@@ -181,7 +181,7 @@ def test_sample_by_replicas(cli: Cli, run_copy: Path):
             assert found["rungs"][0] == 0 and found["rungs"][-1] == 50
             exact = json.loads((run_copy / "result.json").read_text())["final"]["exact"]["log_z"]
             assert abs(found["log_z"]["value"] - exact) < 5 * found["log_z"]["stderr"]
-    assert "exchanges accepted" in cli("sample", "run", "--n", 4, "--steps", 20, "--method", "ptt").out
+    assert "exchanges accepted" in cli("sample", "run", "--n", 40, "--steps", 40, "--method", "ptt").out
 
 
 def test_recipes_can_be_listed_printed_edited_and_trained(cli: Cli):

@@ -255,6 +255,10 @@ def test_books_open_at_a_law(key):
     log_mean, error = log_mean_with_error(ensemble.log_weight())
     found = float(np.mean(np.asarray(ensemble.log_z.value))) + log_mean
     assert bool(ensemble.anchored) and abs(found - exact) < SIGMAS * error < 0.05
+    # the work is that of the model's replica alone: the frozen rung is the law it was opened at
+    top = np.asarray(ensemble.x[:, -1])
+    jump = reduced(0.7, beta)[enumeration.index_of(top, "binary")] + beta * top @ np.asarray(model.visible_bias)
+    np.testing.assert_allclose(ensemble.account.work.value, jump, atol=1e-10)
     # with every rung on the move, no number is the model's
     assert parallel_tempering(BlockGibbs(), 3, 4.0).start(key, model.base(), beta, 2)[2] is None
 

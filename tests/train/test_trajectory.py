@@ -1,5 +1,7 @@
 """Training on a ladder of the model's past, judged by enumeration; growing and steering the ladder."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,11 +32,11 @@ DATA = two_modes()
 OPTIMISER = optax.sgd(0.25)  # one object: both trainings share a compiled program
 
 
-def trained(n_steps: int, steering: Steering, lr_scale: float = 1.0) -> Climbed:
+def trained(n_steps: int, steering: Steering, lr_scale: float = 1.0, method: Any = qs.pcd) -> Climbed:
     """A training on a growing ladder."""
     model = qs.RBM.initialise(jax.random.key(1), 14, 3, weight_scale=0.05, data=DATA)
     controls = qs.Controls.of(beta=BETA, lr_scale=lr_scale)
-    plain = qs.pcd(
+    plain = method(
         BlockGibbs(), OPTIMISER, n_walkers=512, auditor_groups=16, auditor_walkers=32, batch_size=50, controls=controls
     )
     trainer = on_trajectory(plain, model)
@@ -107,6 +109,20 @@ def test_a_torn_ladder_is_mended_or_named():
     with pytest.raises(RunFailure, match="torn") as failure:
         trained(6, Steering(every=2, target=0.5, torn=0.3, max_rejections=2), lr_scale=4e4)
     assert failure.value.result == "ladder_torn"
+
+
+@pytest.mark.slow
+def test_weighted_training_on_a_ladder():
+    """Jarzynski weights of stacks: gradient and resampling by them, log Z of driver and auditor across a freezing."""
+    climbed = trained(200, Steering(every=100, target=0.9, max_rungs=3), method=qs.jarzynski)
+    assert [event.name for event in climbed.events] == ["frozen"]
+    exact = log_partition_exact(climbed.state.model, BETA)
+    assert exact is not None and climbed.state.auditor is not None
+    groups = np.asarray(climbed.state.auditor.log_partition_groups(), np.float64)
+    error = groups.std(ddof=1) / 4
+    print(f"auditor {groups.mean():.4f} +- {error:.4f}, exact {exact:.4f}")
+    assert abs(groups.mean() - exact) < 4.5 * error and error < 0.15
+    assert abs(float(climbed.state.ensemble.log_partition_groups()[0]) - exact) < 0.3
 
 
 def test_crossings_of_gaussian_works():
