@@ -42,9 +42,16 @@ from quasistatic.thermo.replicas import crossings, round_trips
 from quasistatic.train import checkpoint
 
 GOAL_TOP, GOAL_TOTAL = 20.0, 4.0
-FULL = {"n_hidden": 200, "n_walkers": 2000, "batch_size": 2000, "n_sweeps": 100, "rate": 0.01, "n_steps": 10_000}
-QUICK = {"n_hidden": 16, "n_walkers": 100, "batch_size": 200, "n_sweeps": 5, "rate": 0.05, "n_steps": 300}
-N_AGES = 60
+FULL = {
+    "n_hidden": 200,
+    "n_walkers": 2000,
+    "batch_size": 2000,
+    "n_sweeps": 100,
+    "rate": 0.01,
+    "n_steps": 10_000,
+    "n_ages": 60,
+}
+QUICK = {"n_hidden": 16, "n_walkers": 100, "batch_size": 100, "n_sweeps": 5, "rate": 0.3, "n_steps": 600, "n_ages": 10}
 
 
 class Discriminant(eqx.Module):
@@ -84,9 +91,8 @@ def trained(folder: Path, x: np.ndarray, sizes: dict[str, Any], seed: int) -> li
         batch_size=min(sizes["batch_size"], len(x)), auditor_groups=0,
     )  # fmt: skip
     # log-spaced ages are dense where the model is young; the later half of the training needs rungs too
-    spaced = np.concatenate(
-        [np.geomspace(1, sizes["n_steps"], N_AGES), np.linspace(0, sizes["n_steps"], N_AGES + 1)[1:]]
-    )
+    n = sizes["n_ages"]
+    spaced = np.concatenate([np.geomspace(1, sizes["n_steps"], n), np.linspace(0, sizes["n_steps"], n + 1)[1:]])
     stops = sorted({round(s) for s in spaced})
     state = trainer.init(jax.random.key(seed + 1), model)
     last = folder / "last.npz"
@@ -151,7 +157,7 @@ def watched(
     """
     modes, potentials = [], []
     ensemble: Any = None
-    n_piece = max(1, n_rounds // 10)
+    n_piece = max(2, n_rounds // 10)
     for piece in range(-(-n_rounds // n_piece)):
         path = folder / f"{name}-{piece:02d}.npz"
         key = jax.random.fold_in(jax.random.key(17), piece)

@@ -151,7 +151,8 @@ def freeze(
     shift = jax.random.randint(key_deal, (ensemble.n_groups,), 1, m)
     dealt = (jnp.arange(m)[None, :] + shift[:, None]) % m + m * jnp.arange(ensemble.n_groups)[:, None]
     tops = cleared.x[:, -1][dealt.reshape(-1)]
-    grown = Exchange(kernel.inner, kernel.ladder.extended(potential), kernel.n_between)
+    of_rung = None if log_z is None else float(np.mean(np.asarray(log_z)))
+    grown = Exchange(kernel.inner, kernel.ladder.extended(potential, of_rung), kernel.n_between)
     x = jnp.concatenate([cleared.x, tops[:, None]], axis=1)
     opened = eqx.filter_jit(Ensemble.open)(grown, potential, x, n_groups=ensemble.n_groups, context=ensemble.context)
     start = TwoFloat.zeros((ensemble.n_groups,), opened.u.dtype).add(offset)

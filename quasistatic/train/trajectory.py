@@ -15,7 +15,8 @@ Reference:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -34,11 +35,13 @@ from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.kernels.exchange import Exchange
 from quasistatic.kernels.ladders import Trajectory
+from quasistatic.run import Archive
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.estimators import bar
 from quasistatic.thermo.process import relax
 from quasistatic.thermo.replicas import Crossings, crossings, freeze
+from quasistatic.train import checkpoint
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
 from quasistatic.train.trainer import Trainer
@@ -142,6 +145,7 @@ def climb(
     *,
     steering: Steering | None = None,
     watch: Callable[[TrainState, Trainer], Any] | None = None,
+    file: Path | None = None,
 ) -> Climbed:
     """Trains a model on a ladder that grows with it.
 
@@ -153,6 +157,7 @@ def climb(
         n_steps: updates.
         steering: when to freeze and to reject.
         watch: called with state and trainer after every look at the ladder.
+        file: npz file that keeps state and ladder after every look; when it exists the training goes on from it.
 
     Raises:
         InputError: the trainer's kernel is no replica exchange over a trajectory.
@@ -162,11 +167,14 @@ def climb(
     kernel: Any = trainer.kernel
     if not (isinstance(kernel, Exchange) and isinstance(kernel.ladder, Trajectory)):
         raise InputError("climb needs stacks over a trajectory; make the trainer with on_trajectory(trainer, model)")
-    state = trainer.init(key, model)
-    full_rate = float(state.controls.lr_scale)
-    frozen = {name: _start(trainer, ensemble) for name, ensemble in _populations(state).items()}
-    events: list[Event] = []
+    full_rate = float(trainer.controls.lr_scale)
     n_rejected = 0
+    if file is not None and file.exists():
+        trainer, state, frozen, events = _restored(key, trainer, model, file)
+    else:
+        state = trainer.init(key, model)
+        frozen = {name: _start(trainer, ensemble) for name, ensemble in _populations(state).items()}
+        events: list[Event] = []
     measured = _look(named(key, "look"), trainer, state)
     while int(state.step) < n_steps:
         stop = min(n_steps, int(state.step) + steering.every)
@@ -192,6 +200,8 @@ def climb(
             trainer, state, frozen = _grown(named(key, f"freeze {stop}"), trainer, state, frozen)
             measured = _look(key_look, trainer, state)
             events.append(Event(stop, "frozen", acceptance, n_rungs + 1, float(state.controls.lr_scale)))
+        if file is not None:
+            _save(file, trainer, state, frozen, events)
         if watch is not None:
             watch(state, trainer)
     return Climbed(state, trainer, events, measured)
@@ -210,6 +220,31 @@ def _with_kernel(trainer: Trainer, kernel: Exchange) -> Trainer:
 
 def _potential(state: TrainState) -> Potential:
     return Potential(state.model, state.controls.beta)
+
+
+def _save(file: Path, trainer: Trainer, state: TrainState, frozen: dict[str, np.ndarray], events: list[Event]) -> None:
+    meta = {
+        "step": int(state.step),
+        "events": [asdict(event) for event in events],
+        "frozen": {name: values.tolist() for name, values in frozen.items()},
+    }
+    checkpoint.save(file, {"": state, "ladder": _exchange(trainer).ladder}, meta)
+
+
+def _restored(
+    key: Key, trainer: Trainer, model: AbstractEnergy, file: Path
+) -> tuple[Trainer, TrainState, dict[str, np.ndarray], list[Event]]:
+    """What `_save` kept: a ladder of as many rungs is made first, then filled."""
+    archive, kernel = Archive(file), _exchange(trainer)
+    ladder: Any = kernel.ladder
+    log_z = 0.0 if "ladder/log_z" in archive else None
+    while len(ladder.betas) < len(archive["ladder/betas"]):
+        ladder = ladder.extended(Potential(model, trainer.controls.beta), log_z)
+    ladder = checkpoint.fill(ladder, archive, "ladder")
+    trainer = _with_kernel(trainer, Exchange(kernel.inner, ladder, kernel.n_between))
+    state = checkpoint.fill(trainer.init(key, model), archive)
+    frozen = {name: np.asarray(values) for name, values in archive.meta["frozen"].items()}
+    return trainer, state, frozen, [Event(**event) for event in archive.meta["events"]]
 
 
 @eqx.filter_jit

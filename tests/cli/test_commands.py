@@ -166,6 +166,7 @@ def test_report_and_diagnose(cli: Cli, run_copy: Path):
     assert "regime: not determined;" in cli("diagnose", "run", "--no-chains").out
 
 
+@pytest.mark.slow
 def test_sample_by_replicas(cli: Cli, run_copy: Path):
     """Rungs among the stored ages, or temperatures: samples of the right kind, and what is said about the ladder."""
     for method, options in (("ptt", []), ("tempering", ["--rungs", 4])):

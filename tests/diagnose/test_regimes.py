@@ -119,6 +119,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Evidenc
     return {name: simulated_evidence(run, probe) for name, probe in probes.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, expected",
     [

@@ -68,7 +68,8 @@ SETUPS = {
         lambda s, beta: [reduced(s, r * beta) for r in (0.25, 0.6, 1.0)],
     ),
 }
-EITHER = pytest.mark.parametrize("name", SETUPS)
+TEMPERED = pytest.param("tempered", marks=pytest.mark.slow)  # every kernel is a program to compile
+EITHER = pytest.mark.parametrize("name", ["trajectory", TEMPERED])
 
 
 def law_of(name: str, s: float, beta: float) -> tuple[np.ndarray, float]:
@@ -166,7 +167,8 @@ def test_books_close_and_caches_belong_to_their_replicas(name, key):
         assert np.abs(stale.u - opened_at(kernel, at(1.0, 0.9), stale.x).u).max() > 0.1
 
 
-@pytest.mark.parametrize("name, kind", [(n, Exchange) for n in SETUPS] + [("tempered", WrongSign)])
+@EITHER
+@pytest.mark.parametrize("kind", [Exchange, WrongSign])
 def test_stationarity(name, kind):
     """Exact stacks stay exact; the saboteur is found out."""
     kernel, start = kernel_of(name, kind), jnp.asarray(drawn(name, 0.8, 0.7))

@@ -1,5 +1,6 @@
 """Training on a ladder of the model's past, judged by enumeration; growing and steering the ladder."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,7 +33,9 @@ DATA = two_modes()
 OPTIMISER = optax.sgd(0.25)  # one object: both trainings share a compiled program
 
 
-def trained(n_steps: int, steering: Steering, lr_scale: float = 1.0, method: Any = qs.pcd) -> Climbed:
+def trained(
+    n_steps: int, steering: Steering, lr_scale: float = 1.0, method: Any = qs.pcd, file: Path | None = None
+) -> Climbed:
     """A training on a growing ladder."""
     model = qs.RBM.initialise(jax.random.key(1), 14, 3, weight_scale=0.05, data=DATA)
     controls = qs.Controls.of(beta=BETA, lr_scale=lr_scale)
@@ -40,7 +43,7 @@ def trained(n_steps: int, steering: Steering, lr_scale: float = 1.0, method: Any
         BlockGibbs(), OPTIMISER, n_walkers=512, auditor_groups=16, auditor_walkers=32, batch_size=50, controls=controls
     )
     trainer = on_trajectory(plain, model)
-    return climb(jax.random.key(2), trainer, model, jnp.asarray(DATA), n_steps, steering=steering)
+    return climb(jax.random.key(2), trainer, model, jnp.asarray(DATA), n_steps, steering=steering, file=file)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +112,18 @@ def test_a_torn_ladder_is_mended_or_named():
     with pytest.raises(RunFailure, match="torn") as failure:
         trained(6, Steering(every=2, target=0.5, torn=0.3, max_rejections=2), lr_scale=4e4)
     assert failure.value.result == "ladder_torn"
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_where_it_stopped(climbed, tmp_path):
+    """Interrupted after the freezing of a rung: the same bits as in one piece."""
+    steering, file = Steering(every=100, target=0.65, max_rungs=3), tmp_path / "climb.npz"
+    stop = climbed.events[0].step + 100
+    trained(stop, steering, file=file)
+    whole = trained(450, steering, file=file)
+    np.testing.assert_array_equal(whole.state.ensemble.x, climbed.state.ensemble.x)
+    np.testing.assert_array_equal(whole.state.model.weights, climbed.state.model.weights)
+    assert whole.events == climbed.events and whole.kernel.n_replicas == climbed.kernel.n_replicas
 
 
 @pytest.mark.slow
