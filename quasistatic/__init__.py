@@ -40,15 +40,21 @@ if TYPE_CHECKING:
     from quasistatic.kernels import AbstractKernel as AbstractKernel
     from quasistatic.kernels import AuxiliaryGibbs as AuxiliaryGibbs
     from quasistatic.kernels import BlockGibbs as BlockGibbs
+    from quasistatic.kernels import Exchange as Exchange
     from quasistatic.kernels import Gibbs as Gibbs
     from quasistatic.kernels import Langevin as Langevin
     from quasistatic.kernels import Ramped as Ramped
     from quasistatic.kernels import SiteGibbs as SiteGibbs
+    from quasistatic.kernels import Tempered as Tempered
+    from quasistatic.kernels import Trajectory as Trajectory
+    from quasistatic.kernels import parallel_tempering as parallel_tempering
+    from quasistatic.kernels import trajectory_tempering as trajectory_tempering
     from quasistatic.metric import minimal_dissipation as minimal_dissipation
     from quasistatic.metric import natural_gradient as natural_gradient
     from quasistatic.regulators import AbstractRegulator as AbstractRegulator
     from quasistatic.regulators import EndogenousTemperature as EndogenousTemperature
     from quasistatic.regulators import KeepESS as KeepESS
+    from quasistatic.regulators import KeepPace as KeepPace
     from quasistatic.regulators import Resample as Resample
     from quasistatic.regulators import Restart as Restart
     from quasistatic.regulators import Scheduled as Scheduled
@@ -87,10 +93,13 @@ _HOME = {
         "clamped convnet mlp starts"
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
-    "kernels": "AbstractKernel AuxiliaryGibbs BlockGibbs Gibbs HMC Langevin MALA Ramped SiteGibbs".split(),
+    "kernels": (
+        "AbstractKernel AuxiliaryGibbs BlockGibbs Exchange Gibbs HMC Langevin MALA Ramped SiteGibbs Tempered Trajectory "
+        "parallel_tempering trajectory_tempering"
+    ).split(),
     "metric": ("minimal_dissipation", "natural_gradient"),
     "regulators": (
-        "AbstractRegulator EndogenousTemperature KeepESS Resample Restart Scheduled ShortRun SpendWork Sweeps "
+        "AbstractRegulator EndogenousTemperature KeepESS KeepPace Resample Restart Scheduled ShortRun SpendWork Sweeps "
         "Thermostat"
     ).split(),
     "rules": ("AbstractRule", "MaximumLikelihood", "NoiseContrastive", "PseudoLikelihood", "ScoreMatching", "SetPoint"),

@@ -234,11 +234,16 @@ def reproduce(
 
 
 @app.command()
-def diagnose(run: RunFolder, is_json: AsJson = False) -> None:
-    """Say how healthy a run is, from its files."""
-    from quasistatic.cli.reading import diagnose_run
+def diagnose(
+    run: RunFolder,
+    is_json: AsJson = False,
+    chains: Annotated[bool, typer.Option(help="Run chains of the final model, to tell the regime.")] = True,
+    seed: Annotated[int, typer.Option(help="Seed of these chains.")] = 0,
+) -> None:
+    """Say how healthy a run is, and whether its model lives in equilibrium."""
+    from quasistatic.cli.diagnosing import diagnose_run
 
-    diagnose_run(run, is_json=is_json)
+    diagnose_run(run, is_json=is_json, has_chains=chains, seed=seed)
 
 
 if __name__ == "__main__":

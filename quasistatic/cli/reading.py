@@ -1,4 +1,4 @@
-"""Commands that read: recipes, report, reproduce, diagnose."""
+"""Commands that read: recipes, report, reproduce."""
 
 from __future__ import annotations
 
@@ -88,25 +88,6 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool, out: Pat
     n_failed = sum(not row.ok for row in outcome.rows)
     print(f"{len(outcome.rows)} rows, {n_failed} failed" if n_failed else f"{len(outcome.rows)} rows, all agree")
     return CHECK_FAILED if n_failed else 0
-
-
-def diagnose_run(folder: Path, *, is_json: bool) -> None:
-    """Prints verdicts on a run."""
-    from quasistatic.diagnose import diagnose
-    from quasistatic.run import Run
-
-    found = diagnose(Run(folder))
-    if is_json:
-        print(json.dumps(found.as_json(), indent=1))
-        return
-    at = "" if found.step is None else f", step {found.step:,}"
-    print(f"{found.run}: {found.result or 'running or interrupted'}{at}: {found.message}")
-    width = max(len(check.name) for check in found.checks)
-    for check in found.checks:
-        verdict = {True: "ok", False: "LOOK", None: "-"}[check.ok]
-        value = "" if check.value is None else f"{check.value:.3g}"
-        print(f"  {verdict:<5}{check.name:<{width}}  {value:>8}  {check.note}")
-    print(f"  regime: {found.regime or 'not determined'}; {found.reason}")
 
 
 def _console() -> Console:

@@ -15,7 +15,7 @@ from quasistatic.errors import InputError
 from quasistatic.evaluate.chains import run_chains
 from quasistatic.evaluate.mixing import autocorrelation_time, split_r_hat
 from quasistatic.evaluate.rungs import Age, choose_rungs, tempered
-from quasistatic.kernels import AbstractKernel, Tempered
+from quasistatic.kernels import AbstractKernel, Tempered, independent_rbm
 from quasistatic.thermo.replicas import crossings, round_trips
 
 METHODS = ("walkers", "ptt", "tempering")
@@ -81,6 +81,9 @@ def draw_on_ladder(
     if steps < 20:
         raise InputError(f"replica exchange needs --steps of at least 20 rounds, got {steps}")
     potential = Potential(energy, jnp.asarray(beta))
+    # burn-in, trial runs and the rest are one compiled program: all have as many records
+    n_records = min(N_RECORDS, steps // 2)
+    thin = (steps - steps // 2) // n_records
     about: dict[str, Any] = {"method": method}
     first: Any
     if method == "ptt":
@@ -93,33 +96,32 @@ def draw_on_ladder(
         about["rungs"] = [age.step for age in chosen.ages]
     else:
         exchange, first = tempered(
-            named(key, "rungs"), kernel, potential, start, n_rungs=n_rungs, n_rounds=max(20, steps // 4)
+            named(key, "rungs"), kernel, potential, start, n_rungs=n_rungs, n_records=n_records, n_sweeps=thin
         )
         assert isinstance(exchange.ladder, Tempered)
         about["rungs"] = [float(1 / ratio) for ratio in np.asarray(exchange.ladder.ratios)]
-    n_records = min(N_RECORDS, steps // 2)
-    thin = (steps - steps // 2) // n_records
-    burnt = run_chains(named(key, "burn"), exchange, potential, first, n_records=1, n_sweeps=steps // 2)
-    chains = run_chains(named(key, "move"), exchange, potential, burnt.ensemble, n_records=n_records, n_sweeps=thin)
+    for purpose in ("burn", "move"):
+        chains = run_chains(
+            named(key, purpose), exchange, potential, first, n_records=n_records, n_sweeps=thin,
+            step_size=run.settings.kernel.step_size,
+        )  # fmt: skip
+        first = chains.ensemble
     measured = crossings(exchange, potential, chains.ensemble)
-    acceptance, error = (
-        measured.acceptance() if n > 1 else (measured.acceptance()[0], np.zeros(exchange.n_replicas - 1))
-    )
+    acceptance, error = measured.acceptance()
     trips, trips_error = round_trips(chains.ensemble)
     time = autocorrelation_time(chains.u)
     about |= {
         "n_rungs": exchange.n_replicas,
         "acceptance": acceptance.tolist(),
-        "acceptance_stderr": error.tolist(),
-        "round_trips": {"value": trips, "stderr": trips_error if np.isfinite(trips_error) else None},
+        "acceptance_stderr": [finite(e) for e in error],
+        "round_trips": {"value": trips, "stderr": finite(trips_error)},
         "autocorrelation_time": time.scale(thin).as_json(),
         "r_hat": finite(split_r_hat(chains.u)) if n_records >= 4 else None,
         "n_sweeps_total": steps * exchange.n_replicas,
     }
     if method == "ptt":
         base: Any = chosen.ages[0].potential
-        log_z = float(base.energy.base().log_partition(base.beta)) + base.energy.hidden.size * float(np.log(2.0))
-        about["log_z"] = measured.log_z(log_z).as_json()
+        about["log_z"] = measured.log_z(float(independent_rbm(base.energy, float(base.beta))[1])).as_json()
     ensemble = chains.ensemble
     return np.asarray(ensemble.x[:, -1]), np.asarray(ensemble.cache.u[:, -1]), about
 

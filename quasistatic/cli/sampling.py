@@ -87,11 +87,10 @@ def sample_run(
         raise InputError(f"--clamp goes with --method walkers, not {method}: its replicas cannot hold coordinates")
     else:
         source = "the stored walkers"
-        archive = run.checkpoint("best" if which == "best" else "last")
-        start = _chosen(named(key, "choose"), run, archive, n)
+        start, beta = chosen_walkers(named(key, "choose"), run, n, which)
         x, u, about = draw_on_ladder(
             key, run, make_kernel(run.settings, energy), energy, start, method=method, n=n, steps=steps,
-            beta=_beta(archive), which=which, n_rungs=n_rungs, target=target,
+            beta=beta, which=which, n_rungs=n_rungs, target=target,
         )  # fmt: skip
     _write(path, np.asarray(x), np.asarray(u), run.image_shape)
     summary = {
@@ -166,6 +165,12 @@ def draw(
         return moved, u
     whole[:, free] = moved
     return whole, np.asarray(_potentials(Potential(energy, controls.beta), jnp.asarray(whole)))
+
+
+def chosen_walkers(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[Array, "n ..."], float]:
+    """Stored walkers, by their weights where they have any, and the beta they were at."""
+    archive = run.checkpoint("best" if which == "best" else "last")
+    return _chosen(key, run, archive, n), _beta(archive)
 
 
 def _beta(archive: Archive) -> float:

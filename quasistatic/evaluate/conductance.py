@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.special import logsumexp
 
 from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError
@@ -89,10 +88,10 @@ def kernel_matrix(rbm: RBM, beta: float = 1.0) -> KernelMatrix:
     v, h = (_states(units.size, _levels(units)) for units in (rbm.visible, rbm.hidden))
     weights, b, c = (np.asarray(a, np.float64) for a in (rbm.weights, rbm.visible_bias, rbm.hidden_bias))
     log_joint = beta * ((v @ b)[:, None] + (h @ c)[None] + v @ weights @ h.T)
-    log_v = logsumexp(log_joint, axis=1)
+    log_v = np.logaddexp.reduce(log_joint, axis=1)
     up = np.exp(log_joint - log_v[:, None])
-    down = np.exp(log_joint - logsumexp(log_joint, axis=0))
-    return KernelMatrix(v, up @ down.T, np.exp(log_v - logsumexp(log_v)))
+    down = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=0))
+    return KernelMatrix(v, up @ down.T, np.exp(log_v - np.logaddexp.reduce(log_v)))
 
 
 class Fields(NamedTuple):

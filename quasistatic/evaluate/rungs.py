@@ -127,7 +127,8 @@ def tempered(
     *,
     n_rungs: int = 10,
     hottest: float = 10.0,
-    n_rounds: int = 200,
+    n_records: int = 200,
+    n_sweeps: int = 1,
 ) -> tuple[Exchange, Ensemble]:
     """Replica exchange in temperature whose rungs were re-spaced to equal acceptance by a trial run.
 
@@ -138,7 +139,8 @@ def tempered(
         start: a position per stack, for all its replicas.
         n_rungs: temperatures.
         hottest: highest of them, in units of the model's.
-        n_rounds: rounds of the trial run, and again after the re-spacing.
+        n_records: of the trial run (`run_chains`), and again after the re-spacing.
+        n_sweeps: rounds between records.
 
     Returns:
         The kernel, and stacks that were moved by it.
@@ -146,7 +148,7 @@ def tempered(
     exchange = Exchange(kernel, Tempered.geometric(n_rungs, hottest))
     x = jnp.repeat(start[:, None], n_rungs, axis=1)
     for trial in range(2):
-        ensemble = run_chains(fold(key, trial), exchange, potential, x, n_records=1, n_sweeps=n_rounds).ensemble
+        ensemble = run_chains(fold(key, trial), exchange, potential, x, n_records=n_records, n_sweeps=n_sweeps).ensemble
         if trial == 1:
             return exchange, ensemble
         assert isinstance(exchange.ladder, Tempered)

@@ -163,7 +163,11 @@ class Trajectory(AbstractLadder):
     def start(self, key: Key, law: AbstractTractable, beta: Any, n: int) -> tuple:
         betas = jnp.concatenate([self.betas, jnp.asarray(beta, self.betas.dtype)[None]])
         x, u, log_z = _independent(key, law, betas, n)
-        return x, u, None if self.log_z is None else log_z - jnp.sum(self.log_z)
+        if self.log_z is None:
+            return x, u, None
+        # the law's potential is shifted on every frozen rung to the rung's own log Z: work there is not the model's
+        start = law.log_partition(beta)
+        return x, u + (log_z - start - jnp.sum(self.log_z)), start
 
     def check(self, energy: AbstractEnergy) -> None:
         ours = jax.tree.map(lambda leaf: jnp.shape(leaf)[1:], eqx.filter(self.frozen, eqx.is_array))

@@ -53,8 +53,10 @@ class Crossings(NamedTuple):
     down: Float[np.ndarray, "n n_pairs"]
 
     def acceptance(self) -> tuple[Float[np.ndarray, " n_pairs"], Float[np.ndarray, " n_pairs"]]:
-        """Mean acceptance of an exchange of each pair, and its standard error (independent stacks)."""
+        """Mean acceptance of an exchange of each pair, and its standard error (independent stacks; NaN for one)."""
         accepted = np.exp(np.minimum(-(self.up + self.down), 0.0))
+        if len(accepted) < 2:
+            return accepted.mean(0), np.full(accepted.shape[1], math.nan)
         return accepted.mean(0), accepted.std(0, ddof=1) / math.sqrt(len(accepted))
 
     def log_z_steps(self) -> Float[np.ndarray, " n_pairs"]:
@@ -149,7 +151,8 @@ def freeze(
     shift = jax.random.randint(key_deal, (ensemble.n_groups,), 1, m)
     dealt = (jnp.arange(m)[None, :] + shift[:, None]) % m + m * jnp.arange(ensemble.n_groups)[:, None]
     tops = cleared.x[:, -1][dealt.reshape(-1)]
-    grown = Exchange(kernel.inner, kernel.ladder.extended(potential), kernel.n_between)
+    of_rung = None if log_z is None else float(np.mean(np.asarray(log_z)))
+    grown = Exchange(kernel.inner, kernel.ladder.extended(potential, of_rung), kernel.n_between)
     x = jnp.concatenate([cleared.x, tops[:, None]], axis=1)
     opened = eqx.filter_jit(Ensemble.open)(grown, potential, x, n_groups=ensemble.n_groups, context=ensemble.context)
     start = TwoFloat.zeros((ensemble.n_groups,), opened.u.dtype).add(offset)

@@ -15,7 +15,8 @@ Reference:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -34,9 +35,13 @@ from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.kernels.exchange import Exchange
 from quasistatic.kernels.ladders import Trajectory
+from quasistatic.run import Archive
+from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.estimators import bar
+from quasistatic.thermo.process import relax
 from quasistatic.thermo.replicas import Crossings, crossings, freeze
+from quasistatic.train import checkpoint
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
 from quasistatic.train.trainer import Trainer
@@ -140,6 +145,7 @@ def climb(
     *,
     steering: Steering | None = None,
     watch: Callable[[TrainState, Trainer], Any] | None = None,
+    file: Path | None = None,
 ) -> Climbed:
     """Trains a model on a ladder that grows with it.
 
@@ -151,6 +157,7 @@ def climb(
         n_steps: updates.
         steering: when to freeze and to reject.
         watch: called with state and trainer after every look at the ladder.
+        file: npz file that keeps state and ladder after every look; when it exists the training goes on from it.
 
     Raises:
         InputError: the trainer's kernel is no replica exchange over a trajectory.
@@ -160,19 +167,23 @@ def climb(
     kernel: Any = trainer.kernel
     if not (isinstance(kernel, Exchange) and isinstance(kernel.ladder, Trajectory)):
         raise InputError("climb needs stacks over a trajectory; make the trainer with on_trajectory(trainer, model)")
-    state = trainer.init(key, model)
-    full_rate = float(state.controls.lr_scale)
-    frozen = {name: _start(trainer, ensemble) for name, ensemble in _populations(state).items()}
-    events: list[Event] = []
+    full_rate = float(trainer.controls.lr_scale)
     n_rejected = 0
-    measured = crossings(kernel, _potential(state), state.ensemble)
+    if file is not None and file.exists():
+        trainer, state, frozen, events = _restored(key, trainer, model, file)
+    else:
+        state = trainer.init(key, model)
+        frozen = {name: _start(trainer, ensemble) for name, ensemble in _populations(state).items()}
+        events: list[Event] = []
+    measured = _look(named(key, "look"), trainer, state)
     while int(state.step) < n_steps:
         stop = min(n_steps, int(state.step) + steering.every)
         new = jax.block_until_ready(run_chunk(trainer, state, data, jnp.asarray(stop, jnp.int32)))
         result = RESULTS(int(new.result))
         if result != RESULTS.ok:
             raise RunFailure(f"{result.message} (step {int(new.step)}); {result.remedy}", result=result.name)
-        measured = crossings(_exchange(trainer), _potential(new), new.ensemble)
+        key_look = named(key, f"look {stop}")
+        measured = _look(key_look, trainer, new)
         acceptance = float(measured.acceptance()[0][-1])
         n_rungs, scale = _exchange(trainer).n_replicas, float(new.controls.lr_scale)
         if not acceptance >= steering.torn:
@@ -187,8 +198,10 @@ def climb(
         state = new if scale >= full_rate else _slowed(new, min(full_rate, scale / steering.factor))
         if acceptance < steering.target and n_rungs < steering.max_rungs:
             trainer, state, frozen = _grown(named(key, f"freeze {stop}"), trainer, state, frozen)
-            measured = crossings(_exchange(trainer), _potential(state), state.ensemble)
+            measured = _look(key_look, trainer, state)
             events.append(Event(stop, "frozen", acceptance, n_rungs + 1, float(state.controls.lr_scale)))
+        if file is not None:
+            _save(file, trainer, state, frozen, events)
         if watch is not None:
             watch(state, trainer)
     return Climbed(state, trainer, events, measured)
@@ -207,6 +220,46 @@ def _with_kernel(trainer: Trainer, kernel: Exchange) -> Trainer:
 
 def _potential(state: TrainState) -> Potential:
     return Potential(state.model, state.controls.beta)
+
+
+def _save(file: Path, trainer: Trainer, state: TrainState, frozen: dict[str, np.ndarray], events: list[Event]) -> None:
+    meta = {
+        "step": int(state.step),
+        "events": [asdict(event) for event in events],
+        "frozen": {name: values.tolist() for name, values in frozen.items()},
+    }
+    checkpoint.save(file, {"": state, "ladder": _exchange(trainer).ladder}, meta)
+
+
+def _restored(
+    key: Key, trainer: Trainer, model: AbstractEnergy, file: Path
+) -> tuple[Trainer, TrainState, dict[str, np.ndarray], list[Event]]:
+    """What `_save` kept: a ladder of as many rungs is made first, then filled."""
+    archive, kernel = Archive(file), _exchange(trainer)
+    ladder: Any = kernel.ladder
+    log_z = 0.0 if "ladder/log_z" in archive else None
+    while len(ladder.betas) < len(archive["ladder/betas"]):
+        ladder = ladder.extended(Potential(model, trainer.controls.beta), log_z)
+    ladder = checkpoint.fill(ladder, archive, "ladder")
+    trainer = _with_kernel(trainer, Exchange(kernel.inner, ladder, kernel.n_between))
+    state = checkpoint.fill(trainer.init(key, model), archive)
+    frozen = {name: np.asarray(values) for name, values in archive.meta["frozen"].items()}
+    return trainer, state, frozen, [Event(**event) for event in archive.meta["events"]]
+
+
+@eqx.filter_jit
+def _relaxed(key: Key, trainer: Trainer, potential: Potential, ensemble: Ensemble, controls: Controls) -> Ensemble:
+    return relax(key, trainer.kernel, potential, ensemble, controls)[0]
+
+
+def _look(key: Key, trainer: Trainer, state: TrainState) -> Crossings:
+    """Crossings of the driver, relaxed once under the present model.
+
+    The copy is thrown away. Stacks that only met the model would show how far it went, not how far apart its law is.
+    """
+    potential = _potential(state)
+    relaxed = _relaxed(key, trainer, potential, state.ensemble, state.controls)
+    return crossings(_exchange(trainer), potential, relaxed)
 
 
 def _populations(state: TrainState) -> dict[str, Ensemble]:
@@ -234,12 +287,13 @@ def _grown(
     kernel, potential = _exchange(trainer), _potential(state)
     grown, anchors, populations = kernel, {}, {}
     for i, (name, ensemble) in enumerate(_populations(state).items()):
-        cleared, _ = ensemble.resampled(fold(key, 2 * i), below=1.0 - 1e-6)
+        relaxed = _relaxed(fold(key, 3 * i), trainer, potential, ensemble, state.controls)
+        cleared, _ = relaxed.resampled(fold(key, 3 * i + 1), below=1.0 - 1e-6)
         steps = _last_step(crossings(kernel, potential, cleared), ensemble.n_groups)
         anchors[name] = frozen[name] + steps
         is_known = bool(np.all(np.isfinite(anchors[name])))
         log_z = anchors[name] if is_known else None
-        grown, populations[name] = freeze(fold(key, 2 * i + 1), kernel, potential, cleared, log_z=log_z)
+        grown, populations[name] = freeze(fold(key, 3 * i + 2), kernel, potential, cleared, log_z=log_z)
     for name, ensemble in populations.items():
         state = eqx.tree_at(lambda s, name=name: getattr(s, name), state, ensemble)
     return _with_kernel(trainer, grown), state, anchors

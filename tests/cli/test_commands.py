@@ -157,9 +157,32 @@ def test_report_and_diagnose(cli: Cli, run_copy: Path):
     done = cli("report", "run")
     assert done.code == 0 and done.out == "run/report.html\n"
     found = json.loads(cli("diagnose", "run", "--json").out)
-    assert found["result"] == "ok" and found["regime"] is None and found["reason"]
+    assert found["result"] == "ok" and found["regime"] == "equilibrium" and found["advice"]
     assert all(set(check) == {"name", "value", "ok", "note"} for check in found["checks"])
-    assert "regime: not determined;" in cli("diagnose", "run").out
+    assert all(set(e) == {"name", "value", "threshold", "stderr", "regime", "words"} for e in found["evidence"])
+    assert {e["name"] for e in found["evidence"]} >= {"still chains", "R-hat between starts", "autocorrelation time"}
+    silent = cli("diagnose", "run", "--no-chains", "--json")
+    assert json.loads(silent.out)["regime"] is None and json.loads(silent.out)["reason"]
+    assert "regime: not determined;" in cli("diagnose", "run", "--no-chains").out
+
+
+@pytest.mark.slow
+def test_sample_by_replicas(cli: Cli, run_copy: Path):
+    """Rungs among the stored ages, or temperatures: samples of the right kind, and what is said about the ladder."""
+    for method, options in (("ptt", []), ("tempering", ["--rungs", 4])):
+        done = cli("sample", "run", "--n", 40, "--steps", 40, "--method", method, *options, "--json")
+        assert done.code == 0, done.err
+        found = json.loads(done.out)
+        x = np.load("run/samples.npz", allow_pickle=False)["x"]
+        assert x.shape == (40, 64) and set(np.unique(x)) == {0.0, 1.0}
+        assert found["method"] == method and len(found["acceptance"]) == found["n_rungs"] - 1
+        assert len(found["rungs"]) == found["n_rungs"] and min(found["acceptance"]) > 0
+        assert found["autocorrelation_time"]["value"] > 0 and found["round_trips"]["value"] >= 0
+        if method == "ptt":
+            assert found["rungs"][0] == 0 and found["rungs"][-1] == 50
+            exact = json.loads((run_copy / "result.json").read_text())["final"]["exact"]["log_z"]
+            assert abs(found["log_z"]["value"] - exact) < 5 * found["log_z"]["stderr"]
+    assert "exchanges accepted" in cli("sample", "run", "--n", 40, "--steps", 40, "--method", "ptt").out
 
 
 def test_recipes_can_be_listed_printed_edited_and_trained(cli: Cli):

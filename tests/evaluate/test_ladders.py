@@ -1,16 +1,18 @@
 """Ladders in use: tempering of a model that plain Gibbs never leaves a mode of, and rungs chosen among ages."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from quasistatic.energies import RBM, Potential, units
+from quasistatic.energies import RBM, IndependentUnits, Potential, units
 from quasistatic.errors import InputError
-from quasistatic.evaluate import log_partition_exact
+from quasistatic.evaluate import annealed, log_partition_exact
 from quasistatic.evaluate.chains import run_chains
+from quasistatic.evaluate.conductance import kernel_matrix
 from quasistatic.evaluate.mixing import autocorrelation_time, occupancy, still_run
 from quasistatic.evaluate.rungs import Age, choose_rungs
 from quasistatic.kernels import BlockGibbs, parallel_tempering
@@ -29,6 +31,7 @@ def is_up(v):
     return (jnp.mean(v) > 0.5).astype(jnp.int32)
 
 
+@pytest.mark.slow
 def test_tempering_mixes_with_the_model_kept():
     """T-20b: M(16, 8, 2), 64 stacks from all ones, 8 temperatures 1 to 24, one sweep and an exchange per round."""
     kernel = parallel_tempering(BlockGibbs(), 8, 24.0)
@@ -74,6 +77,32 @@ def test_rungs_among_ages():
     works = crossings(kernel, potential, chains.ensemble)
     one_sided = start + sum(math.log(np.exp(-works.up[:, k]).mean()) for k in range(works.up.shape[1]))
     assert abs(one_sided - exact) < 1.0
+
+
+@pytest.mark.slow
+def test_bracket_of_a_bimodal_model():
+    """T-06: walkers annealed forth and back hold the exact value between them, the closer the slower they go."""
+    model, base = (
+        mattis(6, 4, 0.25),
+        IndependentUnits(jnp.asarray([0.3, -0.2, 0.1, 0.0, 0.4, -0.3]), units("binary", 6)),
+    )
+    exact, law = log_partition_exact(model, 0.8), kernel_matrix(model, 0.8)
+    assert exact is not None
+    start = jnp.asarray(law.states[np.random.default_rng(0).choice(64, 2000, p=law.law)])
+    gaps = []
+    for n_temperatures in (5, 40):
+        settings: dict[str, Any] = {"beta": 0.8, "n_temperatures": n_temperatures, "n_chains": 2000, "n_groups": 20}
+        offset = float(base.log_partition(0.8))
+        forth = np.asarray(annealed(jax.random.key(1), model, base, **settings).log_weight()) + offset
+        back = offset - np.asarray(annealed(jax.random.key(2), model, base, x_start=start, **settings).log_weight())
+        errors = [x.std() / math.sqrt(len(x)) for x in (forth, back)]
+        assert forth.mean() < exact + 3 * errors[0] and back.mean() > exact - 3 * errors[1]
+        # not only in expectation of the logarithm: the mean weights themselves agree with it
+        for sign, log_weight in ((1, forth), (-1, back)):
+            w = np.exp(sign * (log_weight - exact))
+            assert abs(w.mean() - 1) < 4.5 * w.std() / math.sqrt(len(w))
+        gaps.append((back.mean() - forth.mean(), math.hypot(*errors)))
+    assert gaps[1][0] < gaps[0][0] - 5 * gaps[0][1]
 
 
 def test_refused():

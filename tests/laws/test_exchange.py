@@ -68,7 +68,8 @@ SETUPS = {
         lambda s, beta: [reduced(s, r * beta) for r in (0.25, 0.6, 1.0)],
     ),
 }
-EITHER = pytest.mark.parametrize("name", SETUPS)
+TEMPERED = pytest.param("tempered", marks=pytest.mark.slow)  # every kernel is a program to compile
+EITHER = pytest.mark.parametrize("name", ["trajectory", TEMPERED])
 
 
 def law_of(name: str, s: float, beta: float) -> tuple[np.ndarray, float]:
@@ -166,7 +167,8 @@ def test_books_close_and_caches_belong_to_their_replicas(name, key):
         assert np.abs(stale.u - opened_at(kernel, at(1.0, 0.9), stale.x).u).max() > 0.1
 
 
-@pytest.mark.parametrize("name, kind", [(n, Exchange) for n in SETUPS] + [("tempered", WrongSign)])
+@EITHER
+@pytest.mark.parametrize("kind", [Exchange, WrongSign])
 def test_stationarity(name, kind):
     """Exact stacks stay exact; the saboteur is found out."""
     kernel, start = kernel_of(name, kind), jnp.asarray(drawn(name, 0.8, 0.7))
@@ -255,6 +257,10 @@ def test_books_open_at_a_law(key):
     log_mean, error = log_mean_with_error(ensemble.log_weight())
     found = float(np.mean(np.asarray(ensemble.log_z.value))) + log_mean
     assert bool(ensemble.anchored) and abs(found - exact) < SIGMAS * error < 0.05
+    # the work is that of the model's replica alone: the frozen rung is the law it was opened at
+    top = np.asarray(ensemble.x[:, -1])
+    jump = reduced(0.7, beta)[enumeration.index_of(top, "binary")] + beta * top @ np.asarray(model.visible_bias)
+    np.testing.assert_allclose(ensemble.account.work.value, jump, atol=1e-10)
     # with every rung on the move, no number is the model's
     assert parallel_tempering(BlockGibbs(), 3, 4.0).start(key, model.base(), beta, 2)[2] is None
 

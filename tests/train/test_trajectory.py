@@ -1,5 +1,8 @@
 """Training on a ladder of the model's past, judged by enumeration; growing and steering the ladder."""
 
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,21 +33,23 @@ DATA = two_modes()
 OPTIMISER = optax.sgd(0.25)  # one object: both trainings share a compiled program
 
 
-def trained(n_steps: int, steering: Steering, lr_scale: float = 1.0) -> Climbed:
+def trained(
+    n_steps: int, steering: Steering, lr_scale: float = 1.0, method: Any = qs.pcd, file: Path | None = None
+) -> Climbed:
     """A training on a growing ladder."""
     model = qs.RBM.initialise(jax.random.key(1), 14, 3, weight_scale=0.05, data=DATA)
     controls = qs.Controls.of(beta=BETA, lr_scale=lr_scale)
-    plain = qs.pcd(
+    plain = method(
         BlockGibbs(), OPTIMISER, n_walkers=512, auditor_groups=16, auditor_walkers=32, batch_size=50, controls=controls
     )
     trainer = on_trajectory(plain, model)
-    return climb(jax.random.key(2), trainer, model, jnp.asarray(DATA), n_steps, steering=steering)
+    return climb(jax.random.key(2), trainer, model, jnp.asarray(DATA), n_steps, steering=steering, file=file)
 
 
 @pytest.fixture(scope="module")
 def climbed() -> Climbed:
     """A training that ends with two separate modes."""
-    return trained(400, Steering(every=100, target=0.65))
+    return trained(450, Steering(every=100, target=0.65, max_rungs=3))
 
 
 @pytest.mark.slow
@@ -100,13 +105,39 @@ def test_freezing_keeps_the_books(climbed):
 @pytest.mark.slow
 def test_a_torn_ladder_is_mended_or_named():
     """A rate that tears it is halved until it holds; a rate beyond help ends the run with its name."""
-    mended = trained(6, Steering(every=2, target=0.5, torn=0.3), lr_scale=4e4)
+    mended = trained(6, Steering(every=2, target=0.5, torn=0.3), lr_scale=64.0)
     torn = [event for event in mended.events if event.name == "ladder_torn"]
-    assert torn and torn[0].lr_scale == 2e4 and torn[0].acceptance < 0.3 and int(mended.state.step) == 6
+    assert torn and torn[0].lr_scale == 32 and torn[0].acceptance < 0.3 and int(mended.state.step) == 6
     assert mended.measured.acceptance()[0].min() > 0.2
     with pytest.raises(RunFailure, match="torn") as failure:
-        trained(6, Steering(every=2, target=0.5, torn=0.3, max_rejections=2), lr_scale=1e12)
+        trained(6, Steering(every=2, target=0.5, torn=0.3, max_rejections=2), lr_scale=4e4)
     assert failure.value.result == "ladder_torn"
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_where_it_stopped(climbed, tmp_path):
+    """Interrupted after the freezing of a rung: the same bits as in one piece."""
+    steering, file = Steering(every=100, target=0.65, max_rungs=3), tmp_path / "climb.npz"
+    stop = climbed.events[0].step + 100
+    trained(stop, steering, file=file)
+    whole = trained(450, steering, file=file)
+    np.testing.assert_array_equal(whole.state.ensemble.x, climbed.state.ensemble.x)
+    np.testing.assert_array_equal(whole.state.model.weights, climbed.state.model.weights)
+    assert whole.events == climbed.events and whole.kernel.n_replicas == climbed.kernel.n_replicas
+
+
+@pytest.mark.slow
+def test_weighted_training_on_a_ladder():
+    """Jarzynski weights of stacks: gradient and resampling by them, log Z of driver and auditor across a freezing."""
+    climbed = trained(200, Steering(every=100, target=0.9, max_rungs=3), method=qs.jarzynski)
+    assert [event.name for event in climbed.events] == ["frozen"]
+    exact = log_partition_exact(climbed.state.model, BETA)
+    assert exact is not None and climbed.state.auditor is not None
+    groups = np.asarray(climbed.state.auditor.log_partition_groups(), np.float64)
+    error = groups.std(ddof=1) / 4
+    print(f"auditor {groups.mean():.4f} +- {error:.4f}, exact {exact:.4f}")
+    assert abs(groups.mean() - exact) < 4.5 * error and error < 0.15
+    assert abs(float(climbed.state.ensemble.log_partition_groups()[0]) - exact) < 0.3
 
 
 def test_crossings_of_gaussian_works():

@@ -1,8 +1,4 @@
-"""How healthy a run is, judged from its files alone.
-
-Each check is one number with a verdict. The *regime* of a run (equilibrium, driven, or living in short runs)
-needs re-simulations that this version does not do; it is null, with the reason.
-"""
+"""How healthy a run is, judged from its files alone: each check is one number with a verdict."""
 
 from __future__ import annotations
 
@@ -12,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from quasistatic.diagnose.evidence import Evidence
 from quasistatic.run import Run
 
-REASON = "telling regimes apart needs re-simulations: not in this version"
 LOW_ESS = 0.1
 LOW_RATE = 1e-3
 LARGE_ERROR = 0.3  # nats
@@ -54,6 +50,8 @@ class Diagnosis:
         checks: verdicts.
         regime: regime of the training, None with a `reason`.
         reason: why there is no regime.
+        evidence: what the regime was told from.
+        advice: what to do, in words.
     """
 
     run: str
@@ -62,10 +60,12 @@ class Diagnosis:
     step: int | None
     checks: tuple[Check, ...]
     regime: str | None = None
-    reason: str | None = REASON
+    reason: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    advice: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Mapping with run, result, message, step, checks, regime and reason."""
+        """Mapping with run, result, message, step, checks, regime, reason, evidence and advice."""
         return {
             "run": self.run,
             "result": self.result,
@@ -74,11 +74,13 @@ class Diagnosis:
             "checks": [check.as_json() for check in self.checks],
             "regime": self.regime,
             "reason": self.reason,
+            "evidence": [item.as_json() for item in self.evidence],
+            "advice": list(self.advice),
         }
 
 
-def diagnose(run: Run) -> Diagnosis:
-    """Verdicts on a run, finished or not.
+def diagnose_files(run: Run) -> Diagnosis:
+    """Verdicts on the files of a run, finished or not, without a regime.
 
     Args:
         run: the run folder.

@@ -1,0 +1,78 @@
+"""Evidence from the files of a run: its outcome, its score, its gradient, its flips."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quasistatic.diagnose.evidence import Evidence, Probe
+from quasistatic.evaluate.mixing import linear_drift
+from quasistatic.run import Run
+
+FEWEST_FLIPS = 1e-3
+WORSE = 0.1
+"""Share of the first score by which the last one may be below it."""
+MIN_ROWS = 8
+
+
+def recorded_evidence(run: Run, probe: Probe | None) -> list[Evidence]:
+    """What `metrics.csv` and `result.json` say about the regime."""
+    del probe
+    found = _outcome(run)
+    if not run.has("metrics.csv"):
+        return found
+    table = run.metrics
+    return [*found, *_score(table), *_drift(table), *_flips(table)]
+
+
+def _column(table: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    values = table.get(name, np.empty(0))
+    steps = table.get("step", np.empty(0))
+    is_known = np.isfinite(values)
+    return steps[is_known], values[is_known]
+
+
+def _outcome(run: Run) -> list[Evidence]:
+    outcome = (run.result or {}).get("result")
+    regime = {
+        "nonfinite_energy": "diverging", "nonfinite_parameters": "diverging", "frozen_chains": "frozen"
+    }.get(str(outcome))  # fmt: skip
+    if regime is None:
+        return []
+    return [Evidence("outcome", 1.0, 1.0, None, regime, f"the run ended itself: {outcome}")]
+
+
+def _score(table: dict[str, np.ndarray]) -> list[Evidence]:
+    """The score of held-out rows below that of the untrained model says that learning goes the wrong way."""
+    _, score = _column(table, "score")
+    if len(score) < 2:
+        return []
+    change, threshold = float(score[-1] - score[0]), -WORSE * abs(float(score[0]))
+    is_worse = change < threshold
+    words = "held-out score, change since the first record" + (": worse than the untrained model" if is_worse else "")
+    return [Evidence("score change", change, threshold, None, "diverging" if is_worse else None, words)]
+
+
+def _drift(table: dict[str, np.ndarray]) -> list[Evidence]:
+    """Log of the gradient over the later half: it grows steadily where learning runs away."""
+    steps, norm = _column(table, "gradient_norm")
+    half = len(norm) // 2
+    steps, norm = steps[half:], norm[half:]
+    if len(norm) < MIN_ROWS or not np.all(norm > 0):
+        return []
+    drift = linear_drift(np.log(norm), steps)
+    span = float(steps[-1] - steps[0])
+    growth, error, threshold = drift.slope * span, drift.stderr * span, float(np.log(2.0))
+    is_growing = growth > threshold and growth > 4 * error
+    words = "growth of the log gradient norm over the later half" + (": it runs away" if is_growing else "")
+    # alone it is no verdict: a model that still learns can have a growing gradient
+    return [Evidence("gradient growth", growth, threshold, error, None, words)]
+
+
+def _flips(table: dict[str, np.ndarray]) -> list[Evidence]:
+    _, rate = _column(table, "flip_rate")
+    if not len(rate):
+        return []
+    last = float(rate[-1])
+    is_still = last < FEWEST_FLIPS
+    words = "units that a sweep changes, last record" + (": hardly any" if is_still else "")
+    return [Evidence("flip rate", last, FEWEST_FLIPS, None, "frozen" if is_still else None, words)]

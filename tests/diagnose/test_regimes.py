@@ -1,0 +1,175 @@
+"""Regimes told right: by hand-made evidence and files, by models of known behaviour, and by whole tiny runs (slow)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from quasistatic.diagnose import REGIMES, Evidence, Probe, diagnose
+from quasistatic.diagnose.recorded import recorded_evidence
+from quasistatic.diagnose.simulated import simulated_evidence
+from quasistatic.diagnose.verdict import verdict
+from quasistatic.energies import RBM, Potential, units
+from quasistatic.errors import InputError
+from quasistatic.kernels import BlockGibbs
+from quasistatic.run import Run
+
+N, M = 10, 6
+
+
+def run_of(folder: Path, outcome: str = "ok", **columns: list[float]) -> Run:
+    """A run folder with these columns of metrics."""
+    (folder / "config.toml").write_text('[training]\nmethod = "pcd"\n')
+    (folder / "result.json").write_text(json.dumps({"result": outcome, "message": "done"}))
+    n = len(next(iter(columns.values()))) if columns else 0
+    table = {"step": list(range(1, n + 1)), **columns}
+    lines = [",".join(table)] + [",".join(str(float(x)) for x in row) for row in zip(*table.values(), strict=True)]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    return Run(folder)
+
+
+def speaks_for(evidence: list[Evidence]) -> set[str]:
+    return {item.regime for item in evidence if item.regime}
+
+
+def test_verdict_takes_the_gravest():
+    def of(*regimes: str | None) -> str | None:
+        items = [Evidence("x", 1.0, 0.0, None, regime, "") for regime in regimes]
+        return verdict(items, has_chains=True)[0]
+
+    assert of() == "equilibrium" and of(None, None) == "equilibrium"
+    assert of("out_of_equilibrium", "frozen") == "frozen" and of("frozen", "diverging") == "diverging"
+    assert all(verdict([Evidence("x", 1.0, 0.0, None, r, "")], has_chains=True)[2] for r in REGIMES)
+    assert verdict([], has_chains=False)[0] is None and verdict([], has_chains=False)[1]
+    with pytest.raises(InputError, match="unknown regimes"):
+        of("confused")
+
+
+def test_files_alone(tmp_path: Path):
+    """Outcome, score, flips: enough for what diverges or is frozen, not for equilibrium."""
+    rising = list(np.linspace(-40.0, -20.0, 20))
+    for number, (outcome, columns, expected) in enumerate(
+        [
+            ("ok", {"score": rising, "flip_rate": [0.1] * 20, "gradient_norm": [1.0, 1.1] * 10}, set()),
+            ("ok", {"score": rising[::-1], "flip_rate": [0.1] * 20}, {"diverging"}),
+            ("ok", {"score": rising, "flip_rate": [0.1] * 19 + [1e-5]}, {"frozen"}),
+            ("nonfinite_parameters", {"score": rising}, {"diverging"}),
+            ("frozen_chains", {"score": rising}, {"frozen"}),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found = recorded_evidence(run_of(folder, outcome, **columns), None)
+        assert speaks_for(found) == expected, (outcome, found)
+    growing = recorded_evidence(run_of(tmp_path, gradient_norm=list(np.exp(np.linspace(0, 6, 40)))), None)
+    growth = next(item for item in growing if item.name == "gradient growth")
+    assert growth.value is not None and growth.value > 2.9 and "runs away" in growth.words
+
+
+def rbm(scale: float) -> RBM:
+    """Skewed couplings of some size around zero fields."""
+    i, j = np.arange(N)[:, None], np.arange(M)[None, :]
+    weights = scale * np.sin(1.0 + i + 2.3 * j)
+    return RBM(
+        jnp.asarray(weights), jnp.asarray(-weights.sum(1) / 2), jnp.asarray(-weights.sum(0) / 2), units("binary", N),
+        units("binary", M),
+    )  # fmt: skip
+
+
+def exact_samples(model: RBM, beta: float, n: int = 512) -> np.ndarray:
+    """Exact samples by enumeration."""
+    v = ((np.arange(2**N)[:, None] >> np.arange(N)) & 1).astype(float)
+    inputs = beta * (np.asarray(model.hidden_bias) + v @ np.asarray(model.weights))
+    log_p = beta * v @ np.asarray(model.visible_bias) + np.logaddexp(0, inputs).sum(1)
+    p = np.exp(log_p - log_p.max())
+    return v[np.random.default_rng(1).choice(2**N, n, p=p / p.sum())]
+
+
+def probe_of(model: RBM, walkers: np.ndarray, *, k: int = 1, restart: str | None = None, beta: float = 0.8) -> Probe:
+    noise = np.random.default_rng(2).integers(0, 2, (512, N)).astype(float)
+    return Probe(
+        Potential(model, jnp.asarray(beta)), BlockGibbs(), exact_samples(model, beta), noise, walkers, k, restart
+    )
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Evidence]]:
+    """Evidence on models whose behaviour is known; all share one compiled simulation."""
+    run = run_of(tmp_path_factory.mktemp("run"))
+    warm = rbm(1.0)
+    noise = np.random.default_rng(3).integers(0, 2, (512, N)).astype(float)
+    mattis = RBM(
+        jnp.full((N, M), 8.0), jnp.full(N, -4.0 * M), jnp.full(M, -4.0 * N), units("binary", N), units("binary", M)
+    )
+    slow = RBM(
+        jnp.full((N, M), 1.6), jnp.full(N, -0.8 * M), jnp.full(M, -0.8 * N), units("binary", N), units("binary", M)
+    )
+    up = np.ones((512, N))
+    probes = {
+        "in equilibrium": probe_of(warm, exact_samples(warm, 0.8)),
+        "walkers left behind": probe_of(warm, noise),
+        "frozen": probe_of(mattis, up),
+        "restarted and slow": probe_of(slow, up, k=2, restart="noise"),
+        "restarted and fast": probe_of(rbm(0.3), up, k=5, restart="noise"),
+    }
+    return {name: simulated_evidence(run, probe) for name, probe in probes.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("in equilibrium", "equilibrium"),
+        ("walkers left behind", "out_of_equilibrium"),
+        ("frozen", "frozen"),
+        ("restarted and slow", "out_of_equilibrium"),
+        ("restarted and fast", "equilibrium"),
+    ],
+)
+def test_known_models(verdicts, name, expected):
+    evidence = verdicts[name]
+    for item in evidence:
+        print(item)
+    assert verdict(evidence, has_chains=True)[0] == expected
+    estimates = [item for item in evidence if item.name in ("still chains", "walkers against long chains")]
+    assert all(item.stderr is not None for item in estimates)
+
+
+def test_more_sources(tmp_path: Path):
+    """Another quantity is a function; numbers that are not finite are null in JSON."""
+    extra = Evidence("crossing", float("inf"), 2.0, None, "out_of_equilibrium", "seen by another method")
+    found = diagnose(run_of(tmp_path, score=[-3.0, -2.0]), more=[lambda run, probe: [extra]])
+    assert found.regime == "out_of_equilibrium" and extra in found.evidence
+    written = json.loads(json.dumps(found.as_json()))
+    assert written["evidence"][-1]["value"] is None and written["advice"]
+
+
+SIZES = (
+    "model.n_hidden=8 training.n_walkers=256 auditor.n_groups=0 record.every=30 record.n_ages=4 data.batch_size=100"
+).split()
+RUNS = {
+    "equilibrium": "run.n_steps=600 training.method=pcd kernel.n_sweeps=5 optimiser.rate=0.02",
+    "out_of_equilibrium": "run.n_steps=900 training.method=short-run kernel.n_sweeps=2 optimiser.rate=0.2",
+    "diverging": "run.n_steps=300 training.method=pcd kernel.n_sweeps=1 optimiser.rate=300.0",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", RUNS)
+def test_whole_runs(regime: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """Trained and diagnosed through the command line."""
+    from quasistatic.cli.main import main
+
+    words = [word for value in (*RUNS[regime].split(), *SIZES) for word in ("--set", value)]
+    code = main(["train", "digits-rbm", *words, "--out", str(tmp_path / "run")])
+    assert code in (0, 3)
+    capfd.readouterr()
+    assert main(["diagnose", str(tmp_path / "run"), "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    for item in found["evidence"]:
+        print(item)
+    assert found["regime"] == regime and found["advice"]
