@@ -21,9 +21,9 @@ from quasistatic.evaluate.likelihood import log_likelihood as log_likelihood
 from quasistatic.evaluate.likelihood import pseudo_likelihood as pseudo_likelihood
 from quasistatic.evaluate.likelihood import reconstruction_error as reconstruction_error
 from quasistatic.evaluate.paths import base_at as base_at
-from quasistatic.evaluate.relaxation import autocorrelation as autocorrelation
 from quasistatic.evaluate.relaxation import mixing_time as mixing_time
 from quasistatic.evaluate.relaxation import stays as stays
+from quasistatic.evaluate.relaxation import visible_autocorrelation as visible_autocorrelation
 from quasistatic.evaluate.samples import adversarial_accuracy as adversarial_accuracy
 from quasistatic.evaluate.samples import moment_errors as moment_errors
 from quasistatic.evaluate.samples import quality as quality

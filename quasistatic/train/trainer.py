@@ -56,6 +56,9 @@ class Trainer(eqx.Module):
             cost, `"path"` to the full leading order for a further pass over the walkers, or `"off"`. Only rules with
             account weights have one.
         frozen_after: updates without a single flip after which the run is declared frozen.
+        n_probes: walkers of the driver that are copied at every stored age and moved on at a fixed model, to see
+            whether they are in equilibrium (`train.probe`); 0 for none.
+        probe_factor: for how many times the sweeps of an update.
     """
 
     kernel: AbstractKernel
@@ -77,12 +80,14 @@ class Trainer(eqx.Module):
     keep_ess: KeepESS | None = None
     feedback: str = eqx.field(static=True, default="update")
     frozen_after: int = eqx.field(static=True, default=200)
+    n_probes: int = eqx.field(static=True, default=0)
+    probe_factor: int = eqx.field(static=True, default=16)
 
     def __check_init__(self):
-        for name in ("n_walkers", "n_groups", "frozen_after"):
+        for name in ("n_walkers", "n_groups", "frozen_after", "probe_factor"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge"):
+        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge", "n_probes"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.n_moved > self.n_walkers:
