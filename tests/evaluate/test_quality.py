@@ -1,6 +1,7 @@
 """Quality of samples against sampling time: definitions by brute force, closed forms, exact models, and defects."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from quasistatic.energies import RBM, Binary, Gaussian, Potential, starts
+from quasistatic.energies import RBM, Gaussian, Potential, starts, units
 from quasistatic.errors import InputError
 from quasistatic.evaluate import (
     Gap,
@@ -156,7 +157,7 @@ def test_a_model_of_short_runs_is_best_at_their_length_and_an_equilibrium_model_
     rng = np.random.default_rng(5)
     data = rng.normal(size=(20_000, 2)) * np.sqrt([2.0, 0.5]) @ ROTATION.T
     reference, times = Reference(data, n=1000), [0, 3, 6, 10, 16, 40, 200]
-    options = dict(step_size=0.1, n_chains=20_000)
+    options: dict[str, Any] = dict(step_size=0.1, n_chains=20_000)
     short = quality_curve(jax.random.key(1), GAUSSIAN, Langevin(), START, reference, times, **options)
     settled = gaussian(np.array([learned(d, 4000, 1.0, 0.1) for d in (2.0, 0.5)]))
     long = quality_curve(jax.random.key(1), settled, Langevin(), START, reference, times, **options)
@@ -205,7 +206,7 @@ def machines():
                 a + 0.5 * difference @ STATES,
                 b + 0.5 * difference @ s,
             )
-        return RBM(*(jnp.asarray(z) for z in (w, a, b)), Binary(4), Binary(2))
+        return RBM(*(jnp.asarray(z) for z in (w, a, b)), units("binary", 4), units("binary", 2))
 
     return {"rdm": train(5), "ml": train(None)}
 
