@@ -35,6 +35,7 @@ class LiveLine:
         self._first: int | None = None
         self._begun = self._at = 0.0
         self._next_plain = 0.0
+        self._warned = ""
 
     def start(self, step: int, n_steps: int) -> None:
         """Begins at a step (not 0 when a run is resumed)."""
@@ -52,6 +53,9 @@ class LiveLine:
     def update(self, row: Mapping[str, Any]) -> None:
         """Takes a recorded row."""
         self._row, self._step, self._at = row, int(row["step"]), time.monotonic()
+        if (warning := row.get("warning")) is not None and warning.partition(":")[0] != self._warned:
+            self._warned = warning.partition(":")[0]  # the numbers change at every age, the fact does not
+            self._console.print(f"{self._name}: {warning}", style="yellow", soft_wrap=True)
         if self._first is None:  # what came before was compilation
             self._first, self._begun = self._step, self._at
         if self._live is None and (self._step >= self._next_plain or self._step >= self._n_steps):

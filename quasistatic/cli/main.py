@@ -196,6 +196,24 @@ def sample(
 
 
 @app.command()
+def quality(
+    run: RunFolder,
+    is_json: AsJson = False,
+    which: Annotated[str, typer.Option(help="Parameters of every age: last (raw) or averaged.")] = "last",
+    data: DataPath = None,
+    chains: Annotated[int, typer.Option(help="Chains from the start.")] = 1000,
+    longest: Annotated[
+        int | None, typer.Option(help="Longest sampling time in sweeps; default 100 to 1000.", show_default=False)
+    ] = None,
+    ages: Annotated[int, typer.Option(help="Ages to measure; 0 for all that are stored.")] = 0,
+) -> None:
+    """Quality of samples against sampling time, for the stored ages of a run: table, quality.json and a figure."""
+    from quasistatic.cli.quality import quality_run
+
+    quality_run(run, is_json=is_json, which=which, data=data, n_chains=chains, longest=longest, n_ages=ages)
+
+
+@app.command()
 def report(
     run: RunFolder,
     figures: Annotated[

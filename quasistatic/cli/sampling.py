@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,24 +14,17 @@ from jaxtyping import Array, Float
 
 from quasistatic._keys import named
 from quasistatic._types import Key
-from quasistatic.cli.build import fits_memory, make_kernel, placeholder
+from quasistatic.cli.build import fits_memory, make_kernel
 from quasistatic.cli.live import Steps
 from quasistatic.cli.load import LoadedRun, load
+from quasistatic.cli.replay import clamps_of, is_short, moved_on, replayed
 from quasistatic.cli.replicas import METHODS, describe, draw_on_ladder
-from quasistatic.cli.short_runs import start_of, with_schedule
-from quasistatic.energies import AbstractEnergy, Potential, clamped
-from quasistatic.energies.starts import as_arrays
 from quasistatic.errors import InputError
-from quasistatic.kernels import KernelState
-from quasistatic.run import Archive
-from quasistatic.thermo.controls import Controls
-from quasistatic.train.checkpoint import fill
 
 FORMATS = (".npz", ".npy", ".png")
 PIXELS = 800  # a picture is enlarged to about this width
 MAX_SHOWN = 400
 N_STEPS = 1000  # from stored walkers
-BLOCK, PIECE = 256, 100  # walkers and sweeps between two looks at the progress
 
 
 def sample_run(
@@ -62,7 +54,7 @@ def sample_run(
         method: `"walkers"`, `"ptt"` or `"tempering"` (see `replicas`).
         n_rungs: temperatures of `tempering`.
         target: acceptance between the rungs of `ptt`.
-        clamp: coordinates to hold, see `clamps_of`.
+        clamp: coordinates to hold, see `replay.clamps_of`.
 
     Raises:
         InputError: a bad option, or a run without what is asked for.
@@ -70,28 +62,31 @@ def sample_run(
     run = load(folder)
     _check_method(method, n_rungs, target)
     path = run.path / "samples.npz" if out is None else out
-    is_short = run.settings.training.method == "short-run"
-    if steps is None:
-        steps = run.settings.kernel.n_sweeps if is_short else N_STEPS
+    steps = (run.settings.kernel.n_sweeps if is_short(run) else N_STEPS) if steps is None else steps
     _check(run, n, steps, seed, path)
-    held = clamps_of(clamp, run.n_units)
     energy = run.model_of(which)
-    key, about = jax.random.key(seed), {}
-    source = f"the start of its runs ({run.settings.short_run.start})" if is_short else "the stored walkers"
+    held, key = clamps_of(clamp, run.n_units), jax.random.key(seed)
+    source = f"the start of its runs ({run.settings.short_run.start})" if is_short(run) else "the stored walkers"
+    about: dict[str, Any] = {}
     x: Any
     u: Any
-    if method == "walkers":
-        with Steps(f"{run.path.name}: sampling") as progress:
-            x, u = draw(key, run, energy, n=n, steps=steps, which=which, held=held, progress=progress)
-    elif len(held[0]):
-        raise InputError(f"--clamp goes with --method walkers, not {method}: its replicas cannot hold coordinates")
-    else:
+    if method != "walkers":
+        if len(held[0]):
+            raise InputError(f"--clamp goes with --method walkers, not {method}: its replicas cannot hold coordinates")
         source = "the stored walkers"
-        start, beta = chosen_walkers(named(key, "choose"), run, n, which)
+        x, beta = chosen_walkers(named(key, "choose"), run, n, which)
         x, u, about = draw_on_ladder(
-            key, run, make_kernel(run.settings, energy), energy, start, method=method, n=n, steps=steps,
-            beta=beta, which=which, n_rungs=n_rungs, target=target,
+            key, run, make_kernel(run.settings, energy), energy, x, method=method, n=n, steps=steps, beta=beta,
+            which=which, n_rungs=n_rungs, target=target,
         )  # fmt: skip
+    else:
+        with Steps(f"{run.path.name}: sampling") as progress:
+            options: Any = dict(steps=steps, held=held, progress=progress)
+            if is_short(run):
+                x, u = replayed(key, run, energy, n=n, which=which, beta=stored_beta(run, which), **options)
+            else:
+                x, beta = chosen_walkers(named(key, "choose"), run, n, which)
+                x, u = moved_on(named(key, "move"), run, energy, x, beta=beta, **options)
     _write(path, np.asarray(x), np.asarray(u), run.image_shape)
     summary = {
         "run": str(run.path),
@@ -117,149 +112,31 @@ def sample_run(
         print(f"{n:,} samples, {steps:,} sweeps from {source} ({which} parameters{clamped_too}): {path}")
 
 
-def draw(
-    key: Key,
-    run: LoadedRun,
-    energy: AbstractEnergy,
-    *,
-    n: int,
-    steps: int,
-    which: str = "last",
-    held: tuple[np.ndarray, np.ndarray] | None = None,
-    progress: Callable[[float], None] = lambda fraction: None,
-) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-    """Samples and their reduced potentials.
-
-    Of a run of the method `short-run` they are made as its walkers were: from the stored law of the start, by the same
-    kernel and schedule. Of any other run stored walkers are chosen by their weights (each once while there are enough
-    of equal weight), then moved independently.
-
-    Args:
-        key: random key.
-        run: run whose walkers, or whose runs, to continue.
-        energy: the model.
-        n: number of samples.
-        steps: sweeps.
-        which: checkpoint the walkers come from.
-        held: positions and values of clamped coordinates.
-        progress: told the fraction that is done.
-    """
-    archive = run.checkpoint("best" if which == "best" else "last")
-    config = run.settings
-    key_choose, key_move = named(key, "choose"), named(key, "move")
-    if config.training.method == "short-run":
-        start = as_arrays(start_of(config, energy, placeholder(config, run.n_units)))
-        x = fill(start, archive, "regulator_states/0").sample_exact(key_choose, 1.0, n)
-    else:
-        x = _chosen(key_choose, run, archive, n)
-    whole, free, model = None, None, energy
-    if held is not None and len(held[0]):
-        whole = np.array(x)
-        whole[:, held[0]] = held[1]
-        model, free = clamped(energy, run.n_units, *held)
-        x = x[:, free]
-    kernel = with_schedule(config, make_kernel(config, model))
-    controls = Controls.of(beta=_beta(archive), n_sweeps=steps, step_size=config.kernel.step_size)
-    moved, u = _in_blocks(key_move, kernel, Potential(model, controls.beta), x, controls, steps, progress)
-    if whole is None or free is None:
-        return moved, u
-    whole[:, free] = moved
-    return whole, np.asarray(_potentials(Potential(energy, controls.beta), jnp.asarray(whole)))
-
-
-def chosen_walkers(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[Array, "n ..."], float]:
-    """Stored walkers, by their weights where they have any, and the beta they were at."""
-    archive = run.checkpoint("best" if which == "best" else "last")
-    return _chosen(key, run, archive, n), _beta(archive)
-
-
-def _beta(archive: Archive) -> float:
+def stored_beta(run: LoadedRun, which: str) -> float:
     """Beta that the stored walkers were at."""
+    archive = run.checkpoint("best" if which == "best" else "last")
     return float(np.asarray(archive["controls/beta"])) if "controls/beta" in archive else 1.0
 
 
-def _chosen(key: Key, run: LoadedRun, archive: Archive, n: int) -> Array:
-    """Stored walkers, by their weights where they have any."""
+def chosen_walkers(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[Array, "n ..."], float]:
+    """Stored walkers by their weights (each once while there are enough of equal weight), and the beta they were at.
+
+    Args:
+        key: random key.
+        run: run whose walkers to take.
+        n: how many.
+        which: checkpoint they come from.
+    """
+    archive = run.checkpoint("best" if which == "best" else "last")
     walkers = jnp.asarray(archive["ensemble/x"])
     if run.settings.training.method == "jarzynski":
         log_weight = jnp.asarray(archive["ensemble/account/log_weight/hi"])
-        return walkers[jax.random.categorical(key, log_weight, shape=(n,))]
-    if n <= len(walkers):
-        return walkers[jax.random.permutation(key, len(walkers))[:n]]
-    return walkers[jax.random.randint(key, (n,), 0, len(walkers))]
-
-
-def _in_blocks(
-    key: Key, kernel: Any, potential: Potential, x: Array, controls: Controls, steps: int, progress: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Walkers moved block by block, piece by piece; the numbers do not depend on the pace of the display."""
-    keys = jax.random.split(key, len(x))
-    size = min(len(x), BLOCK)
-    pieces = [min(PIECE, steps - done) for done in range(0, steps, PIECE)]
-    total, done, found = -(-len(x) // size) * max(len(pieces), 1), 0, []
-    for first in range(0, len(x), size):
-        rows = jnp.minimum(jnp.arange(first, first + size), len(x) - 1)  # the last block is filled up: one program
-        state = _opened(kernel, potential, x[rows])
-        for i, n_sweeps in enumerate(pieces):
-            given = eqx.tree_at(lambda c: c.n_sweeps, controls, jnp.asarray(n_sweeps, jnp.int32))
-            state = jax.block_until_ready(_moved(keys[rows], i, kernel, potential, state, given))
-            progress((done := done + 1) / total)
-        n_own = min(size, len(x) - first)
-        found.append((np.asarray(state.x[:n_own]), np.asarray(state.u[:n_own])))
-    moved, u = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return moved, u
-
-
-@eqx.filter_jit
-def _opened(kernel: Any, potential: Potential, x: Array) -> KernelState:
-    return jax.vmap(lambda start: kernel.init(potential, start))(x)
-
-
-@eqx.filter_jit
-def _moved(keys: Array, piece: Any, kernel: Any, potential: Potential, state: KernelState, controls: Controls) -> Any:
-    def one(key_walker: Key, walker: KernelState) -> KernelState:
-        return kernel.step(jax.random.fold_in(key_walker, piece), potential, walker, controls)[0]
-
-    return jax.vmap(one)(keys, state)
-
-
-@eqx.filter_jit
-def _potentials(potential: Potential, x: Array) -> Array:
-    return jax.lax.map(potential, x, batch_size=BLOCK)
-
-
-def clamps_of(texts: Sequence[str], n_units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and values of clamped coordinates.
-
-    Args:
-        texts: each `FIRST:STOP=VALUES` or `INDEX=VALUE`, such as `784:794=0,0,1,0,0,0,0,0,0,0`; one value holds for all
-            positions.
-        n_units: length of a sample.
-
-    Raises:
-        InputError: a text that is none of this, or positions out of range.
-    """
-    at, values = [], []
-    for text in texts:
-        place, equals, numbers = text.partition("=")
-        first, colon, stop = place.partition(":")
-        try:
-            low = int(first)
-            high = int(stop) if colon else low + 1
-            given = [float(number) for number in numbers.split(",")]
-        except ValueError:
-            raise InputError(
-                f"--clamp takes FIRST:STOP=VALUES, got {text!r}; for example --clamp 784:786=0,1"
-            ) from None
-        if not equals or not 0 <= low < high <= n_units or len(given) not in (1, high - low):
-            raise InputError(
-                f"--clamp {text}: positions must lie in 0:{n_units}, with one value or one for each of them"
-            )
-        at += range(low, high)
-        values += given * (high - low) if len(given) == 1 else given
-    if len(set(at)) != len(at):
-        raise InputError("--clamp names a coordinate twice; give each once")
-    return np.asarray(at, np.int64), np.asarray(values, np.float64)
+        chosen = jax.random.categorical(key, log_weight, shape=(n,))
+    elif n <= len(walkers):
+        chosen = jax.random.permutation(key, len(walkers))[:n]
+    else:
+        chosen = jax.random.randint(key, (n,), 0, len(walkers))
+    return walkers[chosen], stored_beta(run, which)
 
 
 def _check_method(method: str, n_rungs: int, target: float) -> None:

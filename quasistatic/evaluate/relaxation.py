@@ -2,7 +2,7 @@
 
 * `stays`: walkers moved on at a fixed model; a mean potential that drifts away says that they were not in equilibrium.
 * `mixing_time`: chains forget: the overlap of `x_t` with `x_(t/2)` is that of independent chains.
-* `autocorrelation`: integrated and exponential time of the visible fluctuations of equilibrated chains.
+* `visible_autocorrelation`: integrated and exponential time of the visible fluctuations of equilibrated chains.
 
 Reference:
     Decelle, Furtlehner and Seoane, NeurIPS 2021 (arXiv 2105.13889); the criterion of `t` against `t/2` is that of
@@ -100,7 +100,7 @@ def stays(
         share = change.mean(1) / drift
         i = int(np.argmax(share >= 0.5))
         before = share[i - 1]
-        relaxation = times[i - 1] + (0.5 - before) / (share[i] - before) * (times[i] - times[i - 1])
+        relaxation = float(times[i - 1] + (0.5 - before) / (share[i] - before) * (times[i] - times[i - 1]))
     path = Gap(np.asarray(times), u.mean(1) - u_data, u.std(1, ddof=1) / np.sqrt(n))
     return Stay(path, drift, stderr, relaxation, abs(float(late.mean())) <= SIGMAS * late_stderr)
 
@@ -159,7 +159,7 @@ class Autocorrelation(NamedTuple):
     exponential: float | None
 
 
-def autocorrelation(series: Any, *, window: float = 6.0) -> Autocorrelation:
+def visible_autocorrelation(series: Any, *, window: float = 6.0) -> Autocorrelation:
     """`C(t) = sum_i <(x_i(s) - m_i)(x_i(s + t) - m_i)> / sum_i <(x_i - m_i)^2>` over chains and times.
 
     Args:

@@ -102,7 +102,12 @@ ENTRIES = (
         is_resumable=True,
     ),
     Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),
-    Entry("short-runs", "non-convergent training", "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428"),
+    Entry(
+        "non-convergent",
+        "training with short runs: solvable models, a Boltzmann machine, RBMs and a ConvNet on MNIST",
+        "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428",
+        "non_convergent",
+    ),
 )
 """Everything that is, or will be, reproduced."""
 

@@ -5,13 +5,10 @@ resumed run computes exactly what an uninterrupted one computes. Only `max_minut
 """
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -31,7 +28,9 @@ from quasistatic.run import Archive
 from quasistatic.train import anchor, checkpoint
 from quasistatic.train.auditing import AnchoredAuditor, audit, auditing_of
 from quasistatic.train.dissipated import DISSIPATED, travel
+from quasistatic.train.probe import Probe
 from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
+from quasistatic.train.signals import StopSignals
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
 from quasistatic.train.trainer import Trainer
@@ -158,15 +157,17 @@ def fit(
     rows: list[dict[str, Any]] = []
     last = None if folder is None else folder / "checkpoints" / "last.npz"
     auditing = auditing_of(key, trainer, model, dataset, recorder)
+    probe = Probe(trainer, dataset.train, plan.ages, folder)
     if resume and last is not None and last.exists():
         state, rows = _resumed(state, folder, last, auditing)
+        probe.restore(int(state.step))
     data = jnp.asarray(dataset.train, float)
     started = time.monotonic() - (rows[-1]["time_elapsed"] if rows else 0.0)
     begun = time.monotonic()
     best = max((row["score"] for row in rows if row["score"] is not None), default=None)
     progress.start(int(state.step), plan.n_steps)
     try:
-        with _StopSignals() as signals:
+        with StopSignals() as signals:
             for stop in plan.stops(int(state.step)):
                 n_before, clock = int(state.step), time.monotonic()
                 new = jax.block_until_ready(run_chunk(trainer, state, data, jnp.asarray(stop, jnp.int32)))
@@ -184,14 +185,14 @@ def fit(
                     anchor=None if auditing is None else auditing.latest,
                 )
                 rows.append(row)
-                progress.update(row)
+                progress.update(row | {"warning": probe.look(state)})
                 is_asked = signals.is_asked or _is_over(plan, begun)
                 best = _save(folder, state, recorder, plan, row, best, force=is_asked, auditing=auditing)
                 if is_asked and stop < plan.n_steps:
                     return Fit(state, rows, RESULTS.ok, f"interrupted after step {stop}", True, folder)
     finally:
         progress.close()
-    summary = _summary(state, rows, recorder, plan, dataset, folder, auditing)
+    summary = _summary(state, rows, recorder, plan, dataset, folder, auditing, probe)
     return Fit(state, rows, RESULTS.ok, summary["message"], False, folder, summary)
 
 
@@ -299,6 +300,7 @@ def _summary(
     dataset: Dataset,
     folder: Path | None,
     auditing: AnchoredAuditor | None,
+    probe: Probe,
 ) -> dict[str, Any]:
     """Final numbers, with the exact ones beside them when the model can be enumerated."""
     live = recorder.likelihoods(state, None if auditing is None else auditing.latest)
@@ -333,6 +335,7 @@ def _summary(
             "ess_driver": last["ess_driver"],
             "ess_auditor": last["ess_auditor"],
             **{name: last[name] for name in DISSIPATED},
+            "probe": probe.rows[-1] | {"warning": probe.warning} if probe.rows else None,
         },
         "report": None,
         "time_total": last["time_elapsed"],
@@ -375,26 +378,3 @@ def _exact_ages(folder: Path, state: TrainState, rows: list[dict[str, Any]], pla
         if path.exists() and by_step[step]["log_z_exact"] is None:
             model = checkpoint.fill(state.model, Archive(path), prefix)
             by_step[step]["log_z_exact"] = log_partition_exact(model, by_step[step]["beta"])
-
-
-class _StopSignals:
-    """Turns Ctrl-C and SIGTERM into a request to stop at the next chunk end; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> "_StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked:
-            raise KeyboardInterrupt
-        self.is_asked = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

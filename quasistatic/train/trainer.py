@@ -58,6 +58,9 @@ class Trainer(eqx.Module):
         frozen_after: updates without a single flip after which the run is declared frozen.
         memory: updates over which the work on a walker is correlated with itself, to predict the excess work (see
             `thermo.response`); several relaxation times, 0 for no prediction.
+        n_probes: walkers of the driver that are copied at every stored age and moved on at a fixed model, to see
+            whether they are in equilibrium (`train.probe`); 0 for none.
+        probe_factor: for how many times the sweeps of an update.
     """
 
     kernel: AbstractKernel
@@ -80,12 +83,14 @@ class Trainer(eqx.Module):
     feedback: str = eqx.field(static=True, default="update")
     frozen_after: int = eqx.field(static=True, default=200)
     memory: int = eqx.field(static=True, default=100)
+    n_probes: int = eqx.field(static=True, default=0)
+    probe_factor: int = eqx.field(static=True, default=16)
 
     def __check_init__(self):
-        for name in ("n_walkers", "n_groups", "frozen_after"):
+        for name in ("n_walkers", "n_groups", "frozen_after", "probe_factor"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge", "memory"):
+        for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge", "memory", "n_probes"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.n_moved > self.n_walkers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ import pytest
 from tests.cli.conftest import Cli, settings
 
 SHORT = (
-    "training.method=short-run short_run.k=3 short_run.start=mean-field short_run.n_probes=0 run.n_steps=200 "
-    "model.n_hidden=4 training.n_walkers=400 training.centred=true auditor.n_groups=0 record.every=100 "
+    "training.method=short-run short_run.k=3 short_run.start=mean-field short_run.n_probes=64 short_run.probe=8 "
+    "run.n_steps=200 model.n_hidden=4 training.n_walkers=400 training.centred=true auditor.n_groups=0 record.every=100 "
     "record.n_ages=3 record.checkpoint_every=100 optimiser.schedule=constant optimiser.rate=1.0 model.weight_scale=0.1"
 ).split()
 
@@ -36,7 +37,7 @@ def drawn(cli: Cli, folder: Path, tmp_path: Path, *more: object) -> tuple[dict, 
 
 def sigmas(x: np.ndarray, mean: np.ndarray, n: float = np.inf) -> float:
     """Largest difference of means in standard errors; a pseudo-count keeps units that never flip apart from zero."""
-    p = (x.sum(0) + 1) / (len(x) + 2)
+    p = ((x.mean(0) + mean) / 2 * len(x) + 1) / (len(x) + 2)
     return float(np.abs((x.mean(0) - mean) / np.sqrt(p * (1 - p) * (1 / len(x) + 1 / n))).max())
 
 
@@ -57,6 +58,21 @@ def test_samples_are_made_as_the_walkers_were(trained: Path, cli: Cli, tmp_path:
     busy = np.flatnonzero((data.mean(0) > 0.2) & (data.mean(0) < 0.8))
     pairs = [np.corrcoef(part[:, busy].T)[np.triu_indices(len(busy), 1)] for part in (at_start, x)]
     assert np.abs(pairs[0]).max() < 5 / np.sqrt(4000) and np.abs(pairs[1]).max() > 0.15
+
+
+def test_walkers_are_followed_at_every_age(trained: Path):
+    from quasistatic.train.probe import read_probes
+
+    rows = read_probes(trained / "probes.csv")
+    assert [row["step"] for row in rows] == [1, 14, 200]
+    assert all(row["k"] == 3 and row["longest"] == 24 for row in rows)
+    for row in rows:
+        assert row["gap_long"] - row["gap_k"] == pytest.approx(row["drift"], abs=1e-4)
+        assert row["has_moved"] == (abs(row["drift"]) > 5 * row["drift_stderr"])
+        assert (row["relaxation"] is not None) == bool(row["has_moved"])
+    final = json.loads((trained / "result.json").read_text())["final"]["probe"]
+    assert {name: final[name] for name in rows[-1]} == rows[-1]
+    assert (final["warning"] is not None) == bool(final["has_moved"])
 
 
 def test_clamped_values_stay_and_the_others_follow(trained: Path, cli: Cli, tmp_path: Path):
@@ -107,3 +123,25 @@ def test_wrong_clamps_are_refused(trained: Path, cli: Cli, given: list[str], nam
 def test_settings_that_do_not_fit_are_refused(cli: Cli, change: str, named: str):
     done = cli("train", "digits-rbm", *settings(*SHORT, change))
     assert done.code == 2 and named in done.err and not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_quality_by_age_and_time_is_written_drawn_and_resumed(trained: Path, cli: Cli, tmp_path: Path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    done = cli("quality", folder, "--chains", 200, "--longest", 24, "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["k"] == 3 and 3 in found["times"] and found["times"][-1] == 24
+    assert list(found["ages"]) == ["1", "14", "200"]
+    for age in found["ages"].values():
+        assert all(len(values) == len(found["times"]) for values in age["scores"].values())
+    at, last = found["times"].index(3), found["ages"]["200"]
+    # correlations were learned by the last age and not yet at the first
+    assert last["scores"]["second_error"][at] < 0.8 * found["ages"]["1"]["scores"]["second_error"][at]
+    assert (folder / "quality.png").stat().st_size > 10_000
+    text = (folder / "quality.json").read_text()
+    again = cli("quality", folder, "--chains", 200, "--longest", 24)
+    assert again.code == 0 and (folder / "quality.json").read_text() == text
+    assert "second_error" in again.out and "mixing time" in again.out
+    assert cli("quality", folder, "--longest", 2).code == 2

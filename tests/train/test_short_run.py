@@ -1,5 +1,7 @@
 """Short runs: fresh walkers from a fixed law, judged by transition matrices of every state."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,16 +11,17 @@ import pytest
 from scipy.special import expit
 
 import quasistatic as qs
+from quasistatic.energies import units
 from quasistatic.train.step import run_chunk, step
-from tests.laws import enumeration
-from tests.laws.battery import QUICK, quick_jit
+from tests.laws import battery, enumeration
 
+quick_jit: Any = battery.quick_jit
 RATE = 1e-6  # parameters as good as fixed: a difference of models is a gradient
 
 
 def rbm(weights, a, b):
     n, m = np.shape(weights)
-    return qs.RBM(*(jnp.asarray(x, float) for x in (weights, a, b)), qs.Binary(n), qs.Binary(m))
+    return qs.RBM(*(jnp.asarray(x, float) for x in (weights, a, b)), units("binary", n), units("binary", m))
 
 
 # digest 2G: the listed values are its law after 1 and 10 sweeps from uniform states
@@ -71,7 +74,7 @@ def start_probabilities(data):
     return np.prod(np.where(enumeration.states("binary", 3) == 1, f, 1 - f), axis=1)
 
 
-def options(**more):
+def options(**more) -> dict[str, Any]:
     return dict(k=K, auditor_groups=0, controls=qs.Controls.of(beta=BETA), feedback="off", **more)
 
 
@@ -89,7 +92,7 @@ def estimates(trainer, n_seeds, n_before=2):
         changes = jax.tree.map(lambda x, y: (x - y) / RATE, before, after.model)
         return changes.visible_bias, changes.hidden_bias, changes.weights
 
-    return jax.jit(jax.vmap(one), compiler_options=QUICK)(jax.random.split(jax.random.key(5), n_seeds))
+    return jax.jit(jax.vmap(one), compiler_options=battery.QUICK)(jax.random.split(jax.random.key(5), n_seeds))
 
 
 def sigmas(found, expected):
@@ -174,7 +177,8 @@ def test_langevin_training_converges_to_the_learned_stiffness_of_the_discrete_ch
     def learned(seed, trainer=trainer):
         state = trainer.init(jax.random.key(seed), qs.Gaussian(jnp.zeros(1), jnp.asarray([[0.7]])))
         state = run_chunk(trainer, state, jnp.asarray(x), jnp.asarray(400, jnp.int32))
-        return float(state.averaged.precision_factor[0, 0]) ** 2
+        averaged: Any = state.averaged
+        return float(averaged.precision_factor[0, 0]) ** 2
 
     found = np.array([learned(seed) for seed in range(8)])
     stderr = found.std(ddof=1) / np.sqrt(len(found))
