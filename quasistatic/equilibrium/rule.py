@@ -1,8 +1,8 @@
 """Equilibrium propagation as a learning rule of layered networks, at temperature zero and above.
 
-A batch is relaxed freely, then with a nudge, and the estimator makes a descent direction of `dA_b / b`. The relaxation is
-that of `kernels.layered` at either temperature; at zero the phases are fixed points, `dA` is a difference of minima, and
-only contrasts make sense.
+A batch is relaxed freely, then with a nudge, and the estimator makes a descent direction of `dA_b / b`. The relaxation
+is that of `kernels.layered` at either temperature; at zero the phases are fixed points, `dA` is a difference of minima,
+and only contrasts make sense.
 
 | variant | phases | temperature |
 |---|---|---|
