@@ -121,8 +121,9 @@ def run_steps(
             layers = tuple(layer[walkers] for layer in layers)
         elif trainer.start == "zero":
             layers = state.network.zeros(size * r)
+        slope: Any
         slope, free, said = trainer.rule.gradient(key, state.network, x, targets[rows], layers)
-        trained = eqx.filter(state.network, eqx.is_inexact_array)
+        trained: Any = eqx.filter(state.network, eqx.is_inexact_array)
         update, opt_state = trainer.optimiser.update(slope, state.opt_state, trained)
         network = eqx.apply_updates(state.network, _rated(update, trainer.rates))
         kept = free
