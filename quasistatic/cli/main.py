@@ -141,6 +141,13 @@ def evaluate(
     chains: Annotated[int, typer.Option(help="Walkers of each annealing run, a multiple of 16.")] = 128,
 ) -> None:
     """Judge a trained model: log Z, test log-likelihood and its bracket."""
+    from quasistatic.cli.nudged_config import is_nudged
+
+    if is_nudged(None, run):
+        from quasistatic.cli.nudged import evaluate_nudged
+
+        evaluate_nudged(run, is_json=is_json, data=data)
+        return
     from quasistatic.cli.evaluation import evaluate_run
 
     evaluate_run(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 from quasistatic.cli.live import clock, with_error
+from quasistatic.errors import InputError
 from quasistatic.run import Run
+from quasistatic.train.checkpoint import write_text
 
 LABELS = {"ll_heldout": "held-out log-likelihood", "ll_train": "training log-likelihood", "log_z": "log Z"}
 
@@ -69,3 +74,17 @@ def _recovery(run: Run) -> list[str]:
         f"  {name}: r.m.s. error {found.rms:.4f}, expected from the data {found.rms_expected:.4f}; "
         f"chi2/dof {found.chi2 / found.dof:.2f} ({found.z:+.1f} sigma)"
     ]
+
+
+def write_report_of(folder: Path) -> None:
+    """Writes report.html and notes it in result.json."""
+    from quasistatic.report import write_report
+
+    try:
+        path = write_report(folder)
+    except InputError as error:  # the run itself is complete
+        print(f"quasistatic: no report: {error}", file=sys.stderr)
+        return
+    result = Run(folder).result or {}
+    result["report"] = path.name
+    write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")

@@ -16,11 +16,12 @@ from quasistatic.cli import folders
 from quasistatic.cli.build import Parts, absolute, build
 from quasistatic.cli.config import Config, keys, load_config, resolve
 from quasistatic.cli.live import LiveLine
-from quasistatic.cli.results import print_result
+from quasistatic.cli.nudged import train_nudged
+from quasistatic.cli.nudged_config import is_nudged
+from quasistatic.cli.results import print_result, write_report_of
 from quasistatic.cli.toml import override
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.run import Run
-from quasistatic.train.checkpoint import write_text
 from quasistatic.train.loop import Plan, fit
 
 DEFAULT = "digits-rbm"
@@ -60,6 +61,10 @@ def train_run(
         InputError: something given is wrong; nothing was written.
         RunFailure: the run stopped itself for a named reason.
     """
+    if is_nudged(recipe, out if is_resumed else None):
+        given = [*settings, *(s for s in _shortcuts(seed, energy, data))]
+        with on_device(device):
+            return train_nudged(recipe, given, out=out, is_resumed=is_resumed, max_minutes=max_minutes)
     stored = _stored(out, is_resumed)
     shortcuts = _shortcuts(seed, energy, data)
     if max_minutes is not None and not 0 < max_minutes < float("inf"):
@@ -98,13 +103,13 @@ def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool, max_
             shutil.rmtree(folder)
         raise
     except RunFailure as failure:
-        _write_report(folder)
+        write_report_of(folder)
         message = f"{failure}; the last good state is in {folder / 'checkpoints'}"
         raise RunFailure(message, result=failure.result) from None
     if done.is_interrupted:
         print(f"{done.message}; go on with: quasistatic train --out {folder} --resume", file=sys.stderr)
         return INTERRUPTED
-    _write_report(folder)
+    write_report_of(folder)
     print_result(Run(folder))
     return 0
 
@@ -152,20 +157,6 @@ def _finished(folder: Path) -> int:
         print_result(run)
         return 0
     raise RunFailure(f"{folder} has ended: {result.get('message')}", result=str(result.get("result")))
-
-
-def _write_report(folder: Path) -> None:
-    """Writes report.html and notes it in result.json."""
-    from quasistatic.report import write_report
-
-    try:
-        path = write_report(folder)
-    except InputError as error:  # the run itself is complete
-        print(f"quasistatic: no report: {error}", file=sys.stderr)
-        return
-    result = Run(folder).result or {}
-    result["report"] = path.name
-    write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
 
 
 @contextlib.contextmanager

@@ -61,11 +61,11 @@ class Layered(AbstractNetwork):
         """Units of the free layers."""
         return tuple(layer.size for layer in self.units)
 
-    def split(self, x: Float[Array, " n"]) -> Layers:
-        """Layers of a flat state."""
+    def split(self, x: Float[Array, "... n"]) -> Layers:
+        """Layers of a flat state, the last axis."""
         return tuple(jnp.split(x, np.cumsum(self.sizes)[:-1], axis=-1))
 
-    def join(self, layers: Layers) -> Float[Array, " n"]:
+    def join(self, layers: Layers) -> Float[Array, "... n"]:
         """Flat state of layers."""
         return jnp.concatenate(layers, axis=-1)
 

@@ -135,7 +135,7 @@ class Declared(AbstractNetwork):
 
     def output(self, x: Sample) -> Float[Array, " n_out"]:
         where: Any = self.where
-        return jnp.atleast_1d(where(x)) if callable(where) else x[jnp.asarray(where)]
+        return x[jnp.asarray(where)] if isinstance(where, tuple) else jnp.atleast_1d(where(x))
 
 
 def weighted_gradient(

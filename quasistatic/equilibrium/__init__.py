@@ -36,3 +36,4 @@ from quasistatic.equilibrium.reweighting import ess_of_nudge as ess_of_nudge
 from quasistatic.equilibrium.reweighting import guaranteed_ess as guaranteed_ess
 from quasistatic.equilibrium.reweighting import reweighted as reweighted
 from quasistatic.equilibrium.reweighting import reweighting as reweighting
+from quasistatic.equilibrium.rule import EquilibriumPropagation as EquilibriumPropagation

@@ -94,7 +94,7 @@ def estimate(
     setup: Setup,
     free: Ensemble,
     examples: Example,
-    nudge: float,
+    nudge: ScalarLike,
     controls: Controls,
     options: Options | None = None,
 ) -> Outcome:
@@ -164,7 +164,7 @@ def estimate(
 
 
 def _along_path(
-    key: Key, setup: Setup, free: Ensemble, nudge: float, controls: Controls, o: Options, outcome: Any
+    key: Key, setup: Setup, free: Ensemble, nudge: ScalarLike, controls: Controls, o: Options, outcome: Any
 ) -> Outcome:
     """Path integral: the nodes are visited in order, every one from the last, in a compiled loop."""
     x, w = np.polynomial.legendre.leggauss(o.n_nodes)
@@ -183,7 +183,7 @@ def _along_path(
 
 
 def _with_signs(
-    key: Key, setup: Setup, free: Ensemble, free_phase: Phase, signs: Array, nudge: float, controls: Controls
+    key: Key, setup: Setup, free: Ensemble, free_phase: Phase, signs: Array, nudge: ScalarLike, controls: Controls
 ) -> Terms:
     """One-sided contrasts with a sign per example: both signs are run, and each example keeps its own."""
     up, down = (
@@ -197,7 +197,9 @@ def _with_signs(
     return jax.tree.map(chosen, up, down)
 
 
-def _one_sided(key: Key, setup: Setup, free: Ensemble, free_phase: Phase, nudge: float, controls: Controls) -> Terms:
+def _one_sided(
+    key: Key, setup: Setup, free: Ensemble, free_phase: Phase, nudge: ScalarLike, controls: Controls
+) -> Terms:
     end = setup.phase(setup.relaxed(key, free, nudge, controls), nudge)
     return jax.vmap(contrast)(free_phase, end).scale(1.0 / nudge)
 

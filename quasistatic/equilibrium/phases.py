@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from quasistatic._types import Key, Scalar, ScalarLike
 from quasistatic.energies.costs import AbstractCost
+from quasistatic.energies.hopfield import Layered
 from quasistatic.energies.nudged import AbstractNetwork, Example, Nudged, weighted_gradient
 from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
@@ -86,10 +87,39 @@ def gradient(network: AbstractNetwork, cost: AbstractCost, terms: Terms, example
     Returns:
         Pytree shaped like the network; a descent direction is its negative.
     """
+    if isinstance(network, Layered):
+        return _layered_gradient(network, cost, terms, examples)
     n, m = terms.on_energy.shape
     context = jax.tree.map(lambda leaf: jnp.repeat(leaf, m, axis=0), examples)
     x = terms.x.reshape(n * m, *terms.x.shape[2:])
     return weighted_gradient(network, cost, x, context, terms.on_energy.ravel() / n, terms.on_cost.ravel() / n)
+
+
+def _layered_gradient(network: Layered, cost: AbstractCost, terms: Terms, examples: Example) -> Layered:
+    """The same for layered networks: the states of an example are summed before they meet its inputs.
+
+    `E` is linear in the parameters, so that only products of states remain: one product with the inputs per example,
+    however many states stand for it.
+    """
+    trained, fixed = eqx.partition(network, eqx.is_inexact_array)
+    layers, c = network.split(terms.x), terms.on_energy[..., None]
+
+    def total(parameters: Any) -> Scalar:
+        whole: Any = eqx.combine(parameters, fixed)
+        first = jnp.sum(c * layers[0], axis=1)
+        if examples.inputs is None:
+            value = -jnp.sum(first * whole.bias(0))
+        else:
+            value = -jnp.sum(first * jax.vmap(whole.drive)(examples.inputs))
+        for k in range(1, len(layers)):
+            below = jax.vmap(jax.vmap(whole.interactions[k].up))(layers[k - 1])
+            value = value - jnp.sum(c * layers[k] * (below + whole.bias(k)))
+        if network.readout is not None:
+            of_states = jax.vmap(lambda s, y: cost(whole.output_of(s), y), (0, None))
+            value = value + jnp.sum(terms.on_cost * jax.vmap(of_states)(layers[-1], examples.target))
+        return value / terms.on_energy.shape[0]
+
+    return jax.grad(total)(trained)
 
 
 class Setup(eqx.Module):

@@ -9,15 +9,11 @@ The page loads nothing: scripts, styles and images stand in it, and its content 
 from __future__ import annotations
 
 import os
-import re
-from importlib.resources import files
 from pathlib import Path
 
-from plotly.offline import get_plotlyjs
-
 from quasistatic.errors import InputError
-from quasistatic.report.charts import as_script
-from quasistatic.report.markup import escape
+from quasistatic.report.nudged import nudged_sections
+from quasistatic.report.page import page_of
 from quasistatic.report.sections import (
     Section,
     configuration,
@@ -65,6 +61,8 @@ def render(run: Run) -> str:
     Raises:
         InputError: When a file of the run is damaged.
     """
+    if "equilibrium" in run.config:
+        return page_of(*nudged_sections(run))
     summary = summarise(run)
     sections: list[Section] = [
         headline(summary),
@@ -76,20 +74,4 @@ def render(run: Run) -> str:
         glossary(),
     ]
     name = run.path.resolve().name
-    parts = {
-        "title": f"{escape(name)} \u00b7 quasistatic",
-        "header": header(run, summary),
-        "nav": "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections),
-        "main": "\n".join(s.html for s in sections),
-        "footer": "Written by quasistatic. Logarithms are natural: 1 nat is 1.4427 bits.",
-        "charts": as_script(chart for s in sections for chart in s.charts),
-        "plotly": get_plotlyjs(),
-        "css": _resource("page.css"),
-        "js": _resource("page.js"),
-    }
-    # One pass: text of the run that looks like a place in the template stays text.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _resource("page.html"))
-
-
-def _resource(name: str) -> str:
-    return (files("quasistatic.report") / name).read_text(encoding="utf-8")
+    return page_of(name, header(run, summary), sections)

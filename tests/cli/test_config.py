@@ -10,10 +10,12 @@ from quasistatic.cli import toml
 from quasistatic.cli.config import Config, dump_toml, keys, load_config
 from quasistatic.errors import InputError
 
-RECIPES = sorted(toml.recipes())
+NUDGED = {"digits-ep", "mnist-ep", "mnist-ep-deep", "mnist-ep-thermal"}  # of another shape: tests/train/test_nudged.py
+RECIPES = sorted(set(toml.recipes()) - NUDGED)
 
 
 def test_the_promised_recipes_are_there():
+    assert set(toml.recipes()) >= NUDGED
     assert RECIPES == ["digits-rbm", "ising", "mixture", "mnist-rbm", "mnist-rbm-fast", "mnist-rbm-natural"]
 
 
