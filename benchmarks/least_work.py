@@ -52,8 +52,8 @@ def main() -> None:
             rows.append(row)
             print(
                 f"{name:24s} {n:6d} updates {row['seconds']:7.1f} s   LL {row['ll']:8.2f} +- {row['ll_stderr']:.2f}   "
-                f"excess work {row['excess']:8.2f} +- {row['excess_stderr']:.2f} nats, expected {row['lag']:.2f} by lag, "
-                f"{row['feedback']:.2f} by feedback",
+                f"excess work {row['excess']:8.2f} +- {row['excess_stderr']:.2f} nats, expected {row['lag']:.2f} by "
+                f"lag, {row['feedback']:.2f} by feedback",
                 flush=True,
             )
     target = options.target if options.target is not None else common(rows)

@@ -94,8 +94,8 @@ _HOME = {
     ).split(),
     "errors": ("CheckFailed", "InputError", "RunFailure"),
     "kernels": (
-        "AbstractKernel AuxiliaryGibbs BlockGibbs Exchange Gibbs HMC Langevin MALA Ramped SiteGibbs Tempered Trajectory "
-        "parallel_tempering trajectory_tempering"
+        "AbstractKernel AuxiliaryGibbs BlockGibbs Exchange Gibbs HMC Langevin MALA Ramped SiteGibbs Tempered "
+        "Trajectory parallel_tempering trajectory_tempering"
     ).split(),
     "metric": ("minimal_dissipation", "natural_gradient"),
     "regulators": (

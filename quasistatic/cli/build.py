@@ -195,7 +195,7 @@ def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
 
 
 def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable | None, x: np.ndarray) -> Trainer:
-    """Trainer of a configuration. Args: initial model; law of the walkers; training samples (starts, length of epochs)."""
+    """Trainer of a configuration. Args: initial model; law of the walkers; training samples."""
     training, auditor = config.training, config.auditor
     regulators: tuple[Any, ...] = ()
     if training.method == "cd":

@@ -165,7 +165,9 @@ def test_rbm_generates_best_at_t_equal_k():
         state = run_chunk(made, made.init(key, model), jnp.asarray(data), jnp.asarray(sum(n for _, n in parts)))
         return state.model.weights, state.model.visible_bias, state.model.hidden_bias
 
-    found = np.stack([machine.packed(*map(np.asarray, train(jax.random.fold_in(jax.random.key(9), i)))) for i in range(seeds)])
+    found = np.stack(
+        [machine.packed(*map(np.asarray, train(jax.random.fold_in(jax.random.key(9), i)))) for i in range(seeds)]
+    )
     times = range(31)
     for run in found:
         quality = machine.divergences(run, law, times)
