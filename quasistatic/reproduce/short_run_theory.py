@@ -76,7 +76,9 @@ def langevin() -> Iterator[Row]:
         for share, error in zip((0.25, 0.5, 1, 2), errors, strict=True):
             found = model.second_error(learned, share * k, modes)
             digits = 1e-10 if error > 1e-3 else 6e-11
-            yield _row(f"four modes, k = {k}: second-moment error at t/k = {share:g}", error, found, digits + 1e-8 * error)
+            yield _row(
+                f"four modes, k = {k}: second-moment error at t/k = {share:g}", error, found, digits + 1e-8 * error
+            )
     for (d, k, s), rate in tables.RATES.items():
         mode = LangevinMode(start=s)
         yield _row(f"Langevin, d = {d:g}, k = {k:g}: learning rate", rate, -mode.slope(mode.learned(d, k), k))
@@ -103,7 +105,9 @@ def langevin() -> Iterator[Row]:
         found = restarted_learning(LangevinMode(start=s), 1.0, 1.0, 0.5, theta=0.5, n_updates=10)[-1]
         yield _row(f"restarted walkers, s = {s:g}: j after 10 updates", j, float(found))
     for (t, d), limit in tables.OSCILLATION.items():
-        yield _row(f"persistent walkers, T = {t:g}, d = {d:g}: g d^2 of oscillation", limit, persistent_limits(d, t)[0] * d**2)
+        yield _row(
+            f"persistent walkers, T = {t:g}, d = {d:g}: g d^2 of oscillation", limit, persistent_limits(d, t)[0] * d**2
+        )
 
 
 def unadjusted() -> Iterator[Row]:

@@ -149,7 +149,9 @@ def ring_by_ode(theta, t, start, n):
     return solve_ivp(flow, (0, t), c0, "DOP853", rtol=1e-11, atol=1e-13).y[:n, -1]
 
 
-@pytest.mark.parametrize(("theta", "t", "start"), [(0.7, 0.6, 0.0), (-0.5, 1.4, 0.0), (1.5, 3.0, 0.3), (0.2, 2.0, -0.8)])
+@pytest.mark.parametrize(
+    ("theta", "t", "start"), [(0.7, 0.6, 0.0), (-0.5, 1.4, 0.0), (1.5, 3.0, 0.3), (0.2, 2.0, -0.8)]
+)
 def test_ring_against_equations_of_motion(theta, t, start):
     found = IsingRing(start=start).correlations(theta, t, 4)
     assert np.abs(found - ring_by_ode(theta, t, start, 4)).max() < 1e-9

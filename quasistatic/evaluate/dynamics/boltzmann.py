@@ -53,9 +53,7 @@ class BoltzmannMachine(AbstractEnumerated):
         return sweep(self.reduced(theta), self.n_units, self.order)
 
 
-def sweep(
-    reduced: Float[np.ndarray, " n_states"], n_units: int, order: tuple[int, ...] | None = None
-) -> Chain:
+def sweep(reduced: Float[np.ndarray, " n_states"], n_units: int, order: tuple[int, ...] | None = None) -> Chain:
     """Sequential heat-bath sweep of any energy of two-level units.
 
     Args:
