@@ -177,7 +177,7 @@ def test_rbm_generates_best_at_t_equal_k():
         quality = machine.divergences(run, law, times)
         assert np.argmin(quality) == k and quality[10] > 2 * quality[k] and quality[30] > 3 * quality[k]
         gap = [machine.energy(run, machine.law(run, t)) - machine.energy(run, law) for t in (k - 1, k, k + 1)]
-        assert gap[0] > 2 * abs(gap[1]) and gap[2] < -2 * abs(gap[1])
+        assert gap[0] > abs(gap[1]) and gap[0] > 0 > gap[2]  # changes sign within one step of t = k
     # the noise of the walkers moves the runs around the noise-free one
     exact = theta
     for rate, n in parts:
