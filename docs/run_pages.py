@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 
-PAGES = ("own-energy.md",)
+PAGES = ("own-energy.md", "non-convergent.md")
 """Pages whose code is run, top to bottom, in one namespace per page."""
 
 

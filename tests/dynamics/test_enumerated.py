@@ -106,7 +106,7 @@ def test_rbm_of_spins_and_of_bits():
     bits = qs.RBM.initialise(jax.random.key(0), 3, 2)
     spin = qs.RBM(jnp.asarray(w), jnp.asarray(a), jnp.asarray(b), spin.visible, spin.hidden)
     shifted = (4 * w, 2 * a - 2 * w.sum(1), 2 * b - 2 * w.sum(0))
-    bits = qs.RBM(*(jnp.asarray(x) for x in shifted), bits.visible, bits.hidden)
+    bits = qs.RBM(*map(jnp.asarray, shifted), visible=bits.visible, hidden=bits.hidden)
     found = []
     for x in all_states(5, (0.0, 1.0)):
         s = 2 * x - 1
@@ -134,7 +134,8 @@ def test_rbm_and_pairwise_models_of_the_package_are_the_enumerated_ones(beta):
     model = package_rbm(THETA, machine)
     u = jax.vmap(lambda v: model.reduced(v, beta))(jnp.asarray(machine.states()))
     assert np.abs(np.asarray(u) - machine.reduced(THETA)).max() < 1e-12
-    assert abs(log_partition_exact(model, beta) - machine.log_partition(THETA)) < 1e-11
+    log_z = log_partition_exact(model, beta)
+    assert log_z is not None and abs(log_z - machine.log_partition(THETA)) < 1e-11
     p = machine.equilibrium(THETA)
     assert np.abs(machine.chain(THETA).matrix @ p - p).max() < 1e-14
     flow = machine.chain(THETA).matrix * p

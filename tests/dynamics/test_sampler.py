@@ -80,7 +80,7 @@ def vars_of(machine):
 
 
 def test_gradients_of_few_walkers_are_unbiased(sampled):
-    """10,000 estimates with ten walkers each have the mean (1) of the theory; centring by the walkers' means has not."""
+    """10,000 estimates with ten walkers each have the mean of the theory; centring by the walkers' means has not."""
     machine, theta, model, levels, walkers = sampled
     data = np.random.default_rng(3).integers(0, 2, (40, 3)) * (levels[1] - levels[0]) + levels[0]
     x = jnp.asarray(walkers(2).reshape(-1, 10, 3))

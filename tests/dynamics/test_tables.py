@@ -44,7 +44,8 @@ def test_quality_of_the_enumerated_rbm_is_best_at_t_equal_k():
 def test_all_trainings_of_the_enumerated_rbm():
     rows = list(theory.rbm_training(tuple(tables.RBM_TRAINING)))
     assert len(rows) == 70 and not failures(rows)
-    by_rule = {rule: [row.measured for row in rows[10 * i : 10 * i + 9]] for i, rule in enumerate(tables.RBM_TRAINING)}
+    values = [float(row.measured or 0.0) for row in rows]
+    by_rule = {rule: values[10 * i : 10 * i + 9] for i, rule in enumerate(tables.RBM_TRAINING)}
     for k in (1, 2, 5):
         curve = by_rule["short-run", k]
         assert min(curve) == curve[tables.RBM_TIMES.index(k)] and curve[-1] > 100 * by_rule["equilibrium", 1][-1]

@@ -28,7 +28,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 from jaxtyping import Float, Shaped
 from scipy.integrate import solve_ivp
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from quasistatic.errors import InputError
 
@@ -192,7 +192,7 @@ class AbstractScalarModel(abc.ABC):
             if k > LARGEST:
                 raise OutOfReach(f"a moment of {data:.6g} cannot be learned with any number of steps")
         if not self.is_discrete:
-            return float(brentq(margin, k / 2, k, xtol=1e-13, rtol=1e-14))
+            return float(root_scalar(margin, bracket=(k / 2, k), method="brentq", xtol=1e-13, rtol=1e-14).root)
         low, high = int(k // 2), int(k)
         while high - low > 1:
             middle = (low + high) // 2
@@ -233,7 +233,7 @@ def increasing_root(f: Callable[[float], float], domain: tuple[float, float]) ->
         if high == domain[1] or high > LARGEST:
             raise OutOfReach("the parameter that would reproduce the data is infinite to rounding")
         high = min(2 * max(high, 1.0), domain[1])
-    return float(brentq(g, low, high, xtol=1e-15, rtol=1e-14, maxiter=500))
+    return float(root_scalar(g, bracket=(low, high), method="brentq", xtol=1e-15, rtol=1e-14).root)
 
 
 def shrink(x: Real) -> Float[np.ndarray, ...]:

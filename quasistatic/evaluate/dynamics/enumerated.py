@@ -73,7 +73,14 @@ class AbstractEnumerated(abc.ABC):
         return law @ self.features(theta)
 
     def field(self, theta: Vector, data: Law, k: float, *, start: Law | None = None) -> Vector:
-        """Training field `G(theta)`. Args: parameters; the data's law; steps, 0 for equilibrium; start, or the model's."""
+        """Training field `G(theta)`.
+
+        Args:
+            theta: parameters.
+            data: law of the data.
+            k: steps, 0 for equilibrium.
+            start: law of the walkers at the start; None for the model's.
+        """
         if k == 0:
             return self.moments(theta, data - self.equilibrium(theta))
         return self.moments(theta, data - self.chain(theta).law(self._start() if start is None else start, k))
@@ -135,7 +142,7 @@ class AbstractEnumerated(abc.ABC):
         return np.array([divergence(data, law) for law in laws])
 
     def jacobian(self, theta: Vector, data: Law, k: float) -> Float[np.ndarray, "n_parameters n_parameters"]:
-        """`-dG/dtheta` by central differences: the fixed point attracts when all eigenvalues have positive real part."""
+        """`-dG/dtheta` by central differences; a fixed point attracts if all eigenvalues have positive real parts."""
         columns = []
         for i in range(len(theta)):
             h = np.zeros(len(theta))

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
 from quasistatic.errors import InputError
+from quasistatic.evaluate.dynamics.base import Real
 from quasistatic.evaluate.dynamics.langevin import LangevinMode
 from quasistatic.evaluate.dynamics.unadjusted import UnadjustedMode
 
@@ -82,7 +83,7 @@ class GaussianModel:
     def learning(
         self, covariance: Matrix, k: float, stiffness: Matrix, times: Float[np.ndarray, " n"], *, rate: float = 1.0
     ) -> Float[np.ndarray, "n d d"]:
-        """`J(tau)` under `dJ/dtau = rate (C_k(J) - C_D)`, from any symmetric `J`; rate is half of a plain learning rate.
+        """`J(tau)` under `dJ/dtau = rate (C_k(J) - C_D)`, from any symmetric `J`; half a plain learning rate.
 
         Args:
             covariance: `C_D`.
@@ -105,7 +106,7 @@ class GaussianModel:
         return np.zeros(d) if self.start_mean is None else np.asarray(self.start_mean, float)
 
 
-def gaussian_divergence(variance: Float[np.ndarray, ...] | float, data: Float[np.ndarray, ...] | float):
+def gaussian_divergence(variance: Float[np.ndarray, ...] | float, data: Float[np.ndarray, ...] | float) -> Real:
     """Relative entropy of `N(0, c)` to `N(0, d)`, `(c/d - 1 - ln(c/d)) / 2`, nats. Args: `c`; `d`; they broadcast."""
     ratio = np.asarray(variance, float) / np.asarray(data, float)
     return (0.5 * (ratio - 1 - np.log(ratio)))[()]
