@@ -1,6 +1,6 @@
 """Jumps between two digits: replicas along the training trajectory against plain Gibbs, at equal cost.
 
-    python -m benchmarks.trajectory_tempering [--quick] [--out DIR] [--walkers 500] [--rounds 2000] [--chains 200] [--json]
+    python -m benchmarks.trajectory_tempering [--quick] [--out DIR] [--walkers 500] [--rounds 2000] [--chains 200]
 
 An RBM with 200 hidden units is trained on the MNIST digits 0 and 1 (pixels above 0.3, PCD-100, rate 0.01, 10,000
 updates, 500 walkers), and its ages are stored on the way. Then stacks of replicas in ages chosen by their acceptance,
