@@ -1,9 +1,9 @@
 """Jumps between two digits: replicas along the training trajectory against plain Gibbs, at equal cost.
 
-    python -m benchmarks.trajectory_tempering [--quick] [--out DIR] [--rounds 2000] [--chains 200] [--json]
+    python -m benchmarks.trajectory_tempering [--quick] [--out DIR] [--walkers 500] [--rounds 2000] [--chains 200]
 
 An RBM with 200 hidden units is trained on the MNIST digits 0 and 1 (pixels above 0.3, PCD-100, rate 0.01, 10,000
-updates, 2,000 walkers), and its ages are stored on the way. Then stacks of replicas in ages chosen by their acceptance,
+updates, 500 walkers), and its ages are stored on the way. Then stacks of replicas in ages chosen by their acceptance,
 and plain chains of the last age, both from the positions at which the stacks end their burn-in, are watched by a linear
 discriminant of the two digits. Reported are jumps per chain and sweep of the model (top rung), and per sweep of *all*
 rungs; where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the place of its count. Gibbs makes as
@@ -191,12 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="8x8 digits, a small model: minutes of one core")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--walkers", type=int, default=None, help="of the training (the paper has 2,000)")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of the stacks after as many of burn-in / 4")
     parser.add_argument("--chains", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    sizes = QUICK if options.quick else FULL
+    sizes = dict(QUICK if options.quick else FULL)
+    sizes["n_walkers"] = options.walkers or sizes["n_walkers"]
     n_rounds = options.rounds or (200 if options.quick else 2000)
     n_chains = options.chains or (50 if options.quick else 200)
     folder = options.out or Path("runs") / ("trajectory-tempering" + ("-quick" if options.quick else ""))

@@ -27,7 +27,7 @@ from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.potential import Potential
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel, Info, KernelState, repeat
-from quasistatic.kernels.ladders import AbstractLadder, Tempered, Trajectory
+from quasistatic.kernels.ladders import AbstractLadder, Rungs, Tempered, Trajectory
 
 BOTTOM, TOP = 1, 2
 
@@ -114,7 +114,8 @@ class Exchange(AbstractKernel):
         return ("flip_rate", "accept_rate") if "flip_rate" in self.inner.rates else ("accept_rate",)
 
     def init(self, potential: Potential, x: Float[Array, "n_rungs ..."], context: Any = None) -> KernelState:
-        each = self.ladder.over(potential, lambda p, replica: self.inner.init(p, replica, context), x)
+        rungs = self.ladder.rungs(potential)
+        each = self.ladder.over(rungs, lambda p, replica: self.inner.init(p, replica, context), x)
         return KernelState(x, jnp.sum(each.u), Replicas(each.u, each.cache, Flow.open(self.n_replicas)))
 
     def meet(self, potential: Potential, state: KernelState, context: Any = None) -> KernelState:
@@ -141,6 +142,7 @@ class Exchange(AbstractKernel):
     def step(
         self, key: Key, after: Potential, state: KernelState, controls: Any, context: Any = None
     ) -> tuple[KernelState, Scalar, Info]:
+        rungs = self.ladder.rungs(after)
         within = eqx.tree_at(lambda c: c.n_sweeps, controls, jnp.asarray(self.n_between, jnp.int32))
 
         def sweep(key_rung: Key, potential: Potential, x: Array, u: Array, cache: Any) -> tuple:
@@ -150,8 +152,8 @@ class Exchange(AbstractKernel):
         def turn(i, carry):
             x, (u, inner, flow), shadow, flips, accepted, tried = carry
             keys = split(fold(key, 2 * i), self.n_replicas)
-            moved, heats, rates = self.ladder.over(after, lambda p, k, *args: sweep(k, p, *args), keys, x, u, inner)
-            swapped = self.swap(fold(key, 2 * i + 1), after, moved.x, Replicas(moved.u, moved.cache, flow), context)
+            moved, heats, rates = self.ladder.over(rungs, lambda p, k, *args: sweep(k, p, *args), keys, x, u, inner)
+            swapped = self.swap(fold(key, 2 * i + 1), rungs, moved.x, Replicas(moved.u, moved.cache, flow), context)
             x, replicas, acceptance, n_pairs = swapped
             shadow = shadow + jnp.sum((moved.u - u) - heats)  # exchanges have none
             return x, replicas, shadow, flips + rates[-1], accepted + acceptance, tried + n_pairs
@@ -166,16 +168,24 @@ class Exchange(AbstractKernel):
         return KernelState(x, total, replicas), (total - state.u) - shadow, info
 
     def swap(
-        self, key: Key, after: Potential, x: Float[Array, "n_rungs ..."], replicas: Replicas, context: Any = None
+        self, key: Key, rungs: Rungs, x: Float[Array, "n_rungs ..."], replicas: Replicas, context: Any = None
     ) -> tuple[Float[Array, "n_rungs ..."], Replicas, Scalar, Scalar]:
         """One round of exchanges of a stack; the parity of its rounds chooses the pairs.
+
+        Args:
+            key: random key.
+            rungs: potentials as the ladder makes them (`AbstractLadder.rungs`).
+            x: positions.
+            replicas: cache that belongs to them.
+            context: of the energy.
 
         Returns:
             New positions and cache; the summed acceptance probabilities, and over how many pairs.
         """
         flow = replicas.flow
-        partner = partners(self.n_replicas, flow.n_rounds % 2)
-        crossed = self.ladder.over(after, lambda p, replica: self.inner.init(p, replica, context), x[partner])
+        partner = partners(self.n_replicas, flow.n_rounds % 2 if self.n_replicas > 2 else 0)
+        there = _of_partner(x, partner)
+        crossed = self.ladder.over(rungs, lambda p, replica: self.inner.init(p, replica, context), there)
         log_ratio = self.log_ratio(replicas.u, crossed.u, partner)
         lower = jnp.minimum(jnp.arange(self.n_replicas), partner)
         drawn = uniform(key, (self.n_replicas,), replicas.u.dtype)[lower]  # both of a pair see one number
@@ -184,10 +194,10 @@ class Exchange(AbstractKernel):
         is_swapped = is_paired & (drawn < acceptance)
 
         def exchanged(here: Array, there: Array) -> Array:
-            return jnp.where(is_swapped.reshape((-1,) + (1,) * (here.ndim - 1)), there, here)
+            return jnp.where(_along(is_swapped, here), there, here)
 
         # what was computed for the comparison is the state after the exchange: potentials and caches of the new rungs
-        x, u, inner = jax.tree.map(exchanged, (x, replicas.u, replicas.inner), (x[partner], crossed.u, crossed.cache))
+        x, u, inner = jax.tree.map(exchanged, (x, replicas.u, replicas.inner), (there, crossed.u, crossed.cache))
         total = 0.5 * jnp.sum(jnp.where(is_paired, acceptance, 0.0))
         return x, Replicas(u, inner, flow.after(partner, is_swapped)), total, 0.5 * jnp.sum(is_paired, dtype=u.dtype)
 
@@ -219,6 +229,18 @@ def partners(n_rungs: int, parity: Any) -> Int[Array, " n_rungs"]:
     k = jnp.arange(n_rungs)
     partner = k + jnp.where((k + parity) % 2 == 0, 1, -1)
     return jnp.where((partner < 0) | (partner >= n_rungs), k, partner)
+
+
+def _of_partner(x: Array, partner: Int[Array, " n_rungs"]) -> Array:
+    """`x[partner]` by shifts: pairs are neighbours, and a gather of its own per walker is slow."""
+    k = jnp.arange(x.shape[0])
+    lower = jnp.where(_along(partner < k, x), jnp.roll(x, 1, axis=0), x)
+    return jnp.where(_along(partner > k, x), jnp.roll(x, -1, axis=0), lower)
+
+
+def _along(flag: Array, x: Array) -> Array:
+    """One flag per rung, shaped to select among the rungs of `x`."""
+    return flag.reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 def parallel_tempering(inner: AbstractKernel, n_rungs: int, hottest: float, *, n_between: int = 1) -> Exchange:

@@ -14,7 +14,7 @@ Reference:
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,6 +27,18 @@ from quasistatic.energies.base import AbstractEnergy, AbstractTractable
 from quasistatic.energies.potential import Potential
 from quasistatic.energies.rbm import RBM
 from quasistatic.errors import InputError
+
+
+class Rungs(NamedTuple):
+    """Potentials of all rungs, as a ladder's `over` takes them.
+
+    Args:
+        energy: one energy for all, or a stack of them.
+        beta: inverse temperature of each rung.
+    """
+
+    energy: Any
+    beta: Float[Array, " n_rungs"]
 
 
 class AbstractLadder(eqx.Module):
@@ -43,11 +55,15 @@ class AbstractLadder(eqx.Module):
         """Whether a change of the model changes the last rung only."""
 
     @abc.abstractmethod
-    def over(self, top: Potential, function: Callable[..., Any], *per_rung: Any) -> Any:
+    def rungs(self, top: Potential) -> Rungs:
+        """All potentials as `over` takes them; made once per step, since it copies parameters. Args: top, the model."""
+
+    @abc.abstractmethod
+    def over(self, rungs: Rungs, function: Callable[..., Any], *per_rung: Any) -> Any:
         """`function(potential, *args)` of every rung, results with the rung as first axis.
 
         Args:
-            top: potential of the model.
+            rungs: what `rungs(top)` made.
             function: takes the potential of one rung.
             per_rung: arguments with the rung as first axis.
         """
@@ -91,10 +107,12 @@ class Tempered(AbstractLadder):
     def is_frozen(self) -> bool:
         return False
 
-    def over(self, top: Potential, function: Callable[..., Any], *per_rung: Any) -> Any:
-        return jax.vmap(lambda beta, *args: function(Potential(top.energy, beta), *args))(
-            self.ratios * top.beta, *per_rung
-        )
+    def rungs(self, top: Potential) -> Rungs:
+        return Rungs(top.energy, self.ratios * top.beta)
+
+    def over(self, rungs: Rungs, function: Callable[..., Any], *per_rung: Any) -> Any:
+        # one set of parameters serves all rungs
+        return jax.vmap(lambda beta, *args: function(Potential(rungs.energy, beta), *args))(rungs.beta, *per_rung)
 
     def start(self, key: Key, law: AbstractTractable, beta: Any, n: int) -> tuple:
         x, u, _ = _independent(key, law, self.ratios * beta, n)
@@ -140,11 +158,13 @@ class Trajectory(AbstractLadder):
     def is_frozen(self) -> bool:
         return True
 
-    def over(self, top: Potential, function: Callable[..., Any], *per_rung: Any) -> Any:
+    def rungs(self, top: Potential) -> Rungs:
         energies = stacked([self.frozen, top.energy], is_first_stacked=True)
-        betas = jnp.concatenate([self.betas, jnp.asarray(top.beta, self.betas.dtype)[None]])
+        return Rungs(energies, jnp.concatenate([self.betas, jnp.asarray(top.beta, self.betas.dtype)[None]]))
+
+    def over(self, rungs: Rungs, function: Callable[..., Any], *per_rung: Any) -> Any:
         return eqx.filter_vmap(lambda energy, beta, *args: function(Potential(energy, beta), *args))(
-            energies, betas, *per_rung
+            rungs.energy, rungs.beta, *per_rung
         )
 
     def rung(self, k: int) -> Potential:

@@ -100,9 +100,11 @@ def crossings(kernel: Exchange, potential: Potential, ensemble: Ensemble) -> Cro
 
 @eqx.filter_jit
 def _crossed(kernel: Exchange, potential: Potential, x: Array, context: Any) -> tuple[Array, Array]:
+    rungs = kernel.ladder.rungs(potential)
+
     def one(x: Array, context: Any) -> tuple[Array, Array]:
         def at(positions: Array) -> Array:
-            return kernel.ladder.over(potential, lambda p, replica: p(replica, context), positions)
+            return kernel.ladder.over(rungs, lambda p, replica: p(replica, context), positions)
 
         here, lifted, lowered = at(x), at(jnp.roll(x, 1, axis=0)), at(jnp.roll(x, -1, axis=0))
         return lifted[1:] - here[:-1], lowered[:-1] - here[1:]

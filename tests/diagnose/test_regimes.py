@@ -154,7 +154,7 @@ SIZES = (
 RUNS = {
     "equilibrium": "run.n_steps=600 training.method=pcd kernel.n_sweeps=5 optimiser.rate=0.02",
     "out_of_equilibrium": "run.n_steps=900 training.method=short-run kernel.n_sweeps=2 optimiser.rate=0.2",
-    "diverging": "run.n_steps=300 training.method=pcd kernel.n_sweeps=1 optimiser.rate=300.0",
+    "diverging": "run.n_steps=600 training.method=pcd kernel.n_sweeps=1 optimiser.rate=50.0",
 }
 
 

@@ -107,8 +107,8 @@ class WrongSign(Exchange):
 class StaleCaches(Exchange):
     """Saboteur: replicas change places, what was computed for them does not."""
 
-    def swap(self, key, after, x, replicas, context=None):
-        x, new, total, n = super().swap(key, after, x, replicas, context)
+    def swap(self, key, rungs, x, replicas, context=None):
+        x, new, total, n = super().swap(key, rungs, x, replicas, context)
         return x, new._replace(u=replicas.u, inner=replicas.inner), total, n
 
 
@@ -119,7 +119,7 @@ def swapped(key, kernel, potential, x, parity):
     def one(k, x):
         state = kernel.init(potential, x)
         flow = state.cache.flow._replace(n_rounds=parity)
-        new, _, acceptance, n = kernel.swap(k, potential, x, state.cache._replace(flow=flow))
+        new, _, acceptance, n = kernel.swap(k, kernel.ladder.rungs(potential), x, state.cache._replace(flow=flow))
         return new, acceptance / n
 
     return jax.vmap(one)(jax.random.split(key, len(x)), x)
