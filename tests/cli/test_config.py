@@ -14,7 +14,15 @@ RECIPES = sorted(toml.recipes())
 
 
 def test_the_promised_recipes_are_there():
-    assert RECIPES == ["digits-rbm", "ising", "mixture", "mnist-rbm", "mnist-rbm-fast", "mnist-rbm-natural"]
+    assert RECIPES == [
+        "digits-rbm",
+        "ising",
+        "mixture",
+        "mnist-rbm",
+        "mnist-rbm-fast",
+        "mnist-rbm-natural",
+        "mnist-short-run",
+    ]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn(cli: Cli, folder: Path, tmp_path: Path, *more: object) -> tuple[dict, np.ndarray]:
     done = cli("sample", folder, "--n", 4000, "--json", "--out", tmp_path / "x.npz", *more)
     assert done.code == 0, done.err
-    return json.loads(done.out), np.load(tmp_path / "x.npz")["x"]
+    return json.loads(done.out), np.load(tmp_path / "x.npz", allow_pickle=False)["x"]
 
 
 def sigmas(x: np.ndarray, mean: np.ndarray, n: float = np.inf) -> float:
