@@ -101,7 +101,8 @@ def _start(run: LoadedRun, x: np.ndarray) -> tuple[AbstractTractable, str]:
     if is_short(run):
         return start_law(run), config.short_run.start
     if config.kernel.kind in ("block_gibbs", "gibbs"):
-        return starts.noise(units(config.model.units, run.n_units), run.n_units), "noise"  # pyright: ignore[reportArgumentType]
+        states: Any = units(config.model.units, run.n_units)
+        return starts.noise(states, run.n_units), "noise"
     return starts.mean_field(x, run.model), "mean-field"
 
 

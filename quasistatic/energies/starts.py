@@ -113,7 +113,8 @@ def states_of(energy: AbstractEnergy, size: int) -> AbstractUnits | None:
             continue
         for kind in UNITS.values():
             if tuple(levels) == kind.levels:
-                return kind(size)
+                found: type[Any] = kind
+                return found(size)
         raise InputError(f"noise over the states {tuple(levels)} is not known; give a law with exact samples")
     return None
 

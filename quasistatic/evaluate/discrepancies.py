@@ -145,7 +145,7 @@ def discrepancy(
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         d2 = squared_distances(a, b)
-        return np.mean([np.exp(-d2 / np.float32(2 * s**2)) for s in widths], axis=0, dtype=np.float64)
+        return np.asarray(sum(np.exp(-d2 / np.float32(2 * s**2)).astype(np.float64) for s in widths)) / len(widths)
 
     xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
     biased = float(np.sqrt(max(xx.mean() + yy.mean() - 2 * xy.mean(), 0.0)))

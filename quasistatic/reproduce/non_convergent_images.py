@@ -111,9 +111,10 @@ def generated(key: Any, run: LoadedRun, *, n: int, steps: int) -> tuple[np.ndarr
 def own_walkers(key: Any, run: LoadedRun, *, n_snapshots: int) -> np.ndarray:
     """The walkers of a run and what they are after more updates' sweeps at the final parameters."""
     x = jnp.asarray(run.checkpoint("last")["ensemble/x"])
-    found, options = [np.asarray(x)], dict(steps=run.settings.kernel.n_sweeps, beta=run.settings.model.beta)
+    found, steps, beta = [np.asarray(x)], run.settings.kernel.n_sweeps, run.settings.model.beta
     for i in range(n_snapshots - 1):
-        moved, _ = moved_on(jax.random.fold_in(key, i), run, run.model, jnp.asarray(found[-1]), **options)
+        key_own = jax.random.fold_in(key, i)
+        moved, _ = moved_on(key_own, run, run.model, jnp.asarray(found[-1]), steps=steps, beta=beta)
         found.append(moved)
     return np.concatenate(found)
 

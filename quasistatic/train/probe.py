@@ -18,7 +18,7 @@ import numpy as np
 
 from quasistatic._keys import named, step_key
 from quasistatic.energies.potential import Potential
-from quasistatic.evaluate.relaxation import Stay, stays
+from quasistatic.evaluate.relaxation import SIGMAS, Stay, stays
 from quasistatic.kernels import Ramped
 from quasistatic.train.checkpoint import write_text
 from quasistatic.train.record import mean_potential
@@ -98,6 +98,33 @@ def read_probes(path: Path) -> list[dict[str, Any]]:
         for row in cells
         if len(row) == len(COLUMNS)
     ]
+
+
+def probe_evidence(folder: Path) -> list[dict[str, Any]]:
+    """What the last probe of a run says about its regime, in the fields of the evidence that `diagnose` collects.
+
+    Args:
+        folder: run folder.
+
+    Returns:
+        No or one mapping with name, value (drift in standard errors), threshold, stderr, regime and words.
+    """
+    path = folder / FILE
+    rows = read_probes(path) if path.is_file() else []
+    if not rows:
+        return []
+    last = rows[-1]
+    z = abs(last["drift"]) / last["drift_stderr"] if last["drift_stderr"] else 0.0
+    words = (
+        f"change of the walkers' mean potential, {last['drift']:+.3g} nats in {last['longest']:,} sweeps at fixed "
+        f"parameters after their k = {last['k']}, in standard errors"
+    )
+    if last["has_moved"]:
+        settled = "settled" if last["is_settled"] else "not settled by then"
+        words += f": half of it within {last['relaxation']:.0f} sweeps, {settled}"
+    regime = "out_of_equilibrium" if last["has_moved"] else None
+    name = "drift of the training's walkers"
+    return [{"name": name, "value": z, "threshold": SIGMAS, "stderr": None, "regime": regime, "words": words}]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

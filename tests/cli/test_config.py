@@ -16,7 +16,15 @@ RECIPES = sorted(set(toml.recipes()) - NUDGED)
 
 def test_the_promised_recipes_are_there():
     assert set(toml.recipes()) >= NUDGED
-    assert RECIPES == ["digits-rbm", "ising", "mixture", "mnist-rbm", "mnist-rbm-fast", "mnist-rbm-natural"]
+    assert RECIPES == [
+        "digits-rbm",
+        "ising",
+        "mixture",
+        "mnist-rbm",
+        "mnist-rbm-fast",
+        "mnist-rbm-natural",
+        "mnist-short-run",
+    ]
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn(cli: Cli, folder: Path, tmp_path: Path, *more: object) -> tuple[dict, np.ndarray]:
     done = cli("sample", folder, "--n", 4000, "--json", "--out", tmp_path / "x.npz", *more)
     assert done.code == 0, done.err
-    return json.loads(done.out), np.load(tmp_path / "x.npz")["x"]
+    return json.loads(done.out), np.load(tmp_path / "x.npz", allow_pickle=False)["x"]
 
 
 def sigmas(x: np.ndarray, mean: np.ndarray, n: float = np.inf) -> float:
@@ -61,7 +61,7 @@ def test_samples_are_made_as_the_walkers_were(trained: Path, cli: Cli, tmp_path:
 
 
 def test_walkers_are_followed_at_every_age(trained: Path):
-    from quasistatic.train.probe import read_probes
+    from quasistatic.train.probe import probe_evidence, read_probes
 
     rows = read_probes(trained / "probes.csv")
     assert [row["step"] for row in rows] == [1, 14, 200]
@@ -70,6 +70,11 @@ def test_walkers_are_followed_at_every_age(trained: Path):
         assert row["gap_long"] - row["gap_k"] == pytest.approx(row["drift"], abs=1e-4)
         assert row["has_moved"] == (abs(row["drift"]) > 5 * row["drift_stderr"])
         assert (row["relaxation"] is not None) == bool(row["has_moved"])
+    (said,) = probe_evidence(trained)
+    assert (
+        (said["regime"] == "out_of_equilibrium") == bool(rows[-1]["has_moved"]) == (said["value"] > said["threshold"])
+    )
+    assert probe_evidence(trained / "ages") == []
     final = json.loads((trained / "result.json").read_text())["final"]["probe"]
     assert {name: final[name] for name in rows[-1]} == rows[-1]
     assert (final["warning"] is not None) == bool(final["has_moved"])

@@ -163,6 +163,39 @@ def test_start_does_not_follow_beta_or_parameters_and_is_saved():
     assert np.allclose(saved.scale, [0.3, 2.0])
 
 
+COUNTS = {4: 45, 0: 41}
+TWO_MODES = np.repeat(
+    enumeration.states("binary", 4), [COUNTS.get(int(n), 1) for n in enumeration.states("binary", 4).sum(1)], axis=0
+)
+"""Rows of digest 2G: 45 times 1111, 41 times 0000, each other state once."""
+
+
+@pytest.mark.slow
+def test_training_makes_the_k_step_law_and_not_the_equilibrium():
+    """Digest test 15: divergence from the data by sampling time, from exact kernels of models trained with walkers."""
+    mean = TWO_MODES.mean(0)
+    first = rbm(0.01 * np.array([[1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]), np.log(mean / (1 - mean)), [0, 0])
+    rate = optax.linear_schedule(0.5, 0.0, 2000, 6000)
+    options: dict[str, Any] = dict(k=5, n_walkers=1000, auditor_groups=0, feedback="off")
+    start = qs.starts.noise(first, 4)
+    p_data = np.mean(np.all(TWO_MODES[:, None] == enumeration.states("binary", 4), axis=2), axis=0)
+    times, found, gaps = (1, 2, 3, 4, 5, 6, 8, 10, 30, 10_000), {}, {}
+    for name, trainer in {
+        "short": qs.short_run(qs.BlockGibbs(), optax.sgd(rate), start, **options),
+        "kept": qs.pcd(qs.BlockGibbs(), optax.sgd(rate), **options),
+    }.items():
+        state = trainer.init(jax.random.key(3), first)
+        model = run_chunk(trainer, state, jnp.asarray(TWO_MODES), jnp.asarray(8000, jnp.int32)).model
+        laws = [law_after(model, 1.0, uniform_law(4), t) for t in times]
+        found[name] = np.array([p_data @ np.log(p_data / p) for p in laws])
+        pairs = zip(moments(model, 1.0, laws[4]), moments(model, 1.0, p_data), strict=True)
+        gaps[name] = max(np.abs(x - y).max() for x, y in pairs)
+    assert times[int(np.argmin(found["short"]))] == 5
+    assert found["short"][-1] > 20 * found["short"][4]
+    assert times[int(np.argmin(found["kept"]))] >= 30 and found["kept"][4] > 10 * found["short"][4]
+    assert gaps["short"] < 4 * 0.5 / np.sqrt(1000)  # what one batch of walkers can tell
+
+
 @pytest.mark.slow
 def test_langevin_training_converges_to_the_learned_stiffness_of_the_discrete_chain():
     """Digest 2A, ULA table: d = 2, s = 1, 10 steps of 0.1 learn j* = 0.3376551, not 1/d and not 0.3218989."""
