@@ -211,8 +211,19 @@ def reproduce(
 
 
 @app.command()
-def diagnose(run: RunFolder, is_json: AsJson = False) -> None:
+def diagnose(
+    run: RunFolder,
+    is_json: AsJson = False,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Compare estimators of a nudged network with exact gradients.")
+    ] = False,
+) -> None:
     """Say how healthy a run is, from its files."""
+    if gradients:
+        from quasistatic.cli.gradients import print_gradients
+
+        print_gradients(run, is_json=is_json)
+        return
     from quasistatic.cli.reading import diagnose_run
 
     diagnose_run(run, is_json=is_json)

@@ -92,7 +92,12 @@ ENTRIES = (
         "minimal_dissipation",
     ),
     Entry("temperature", "endogenous temperature", "Süleymanoğlu 2026, arXiv:2603.02525"),
-    Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),
+    Entry(
+        "equilibrium-propagation",
+        "what estimators of equilibrium propagation learn from equal samples; signal over noise",
+        "Litman 2025, arXiv:2511.22024",
+        "equilibrium_propagation",
+    ),
     Entry("short-runs", "non-convergent training", "Agoritsas, Catania, Decelle, Seoane 2023, arXiv:2301.09428"),
 )
 """Everything that is, or will be, reproduced."""
