@@ -264,8 +264,16 @@ def diagnose(
     is_json: AsJson = False,
     chains: Annotated[bool, typer.Option(help="Run chains of the final model, to tell the regime.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of these chains.")] = 0,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Compare estimators of a nudged network with exact gradients.")
+    ] = False,
 ) -> None:
     """Say how healthy a run is, and whether its model lives in equilibrium."""
+    if gradients:
+        from quasistatic.cli.gradients import print_gradients
+
+        print_gradients(run, is_json=is_json)
+        return
     from quasistatic.cli.diagnosing import diagnose_run
 
     diagnose_run(run, is_json=is_json, has_chains=chains, seed=seed)

@@ -101,7 +101,12 @@ ENTRIES = (
         "temperature",
         is_resumable=True,
     ),
-    Entry("finite-nudge", "finite-nudge equilibrium propagation", "Litman 2025, arXiv:2511.22024"),
+    Entry(
+        "equilibrium-propagation",
+        "what estimators of equilibrium propagation learn from equal samples; signal over noise",
+        "Litman 2025, arXiv:2511.22024",
+        "equilibrium_propagation",
+    ),
     Entry(
         "non-convergent",
         "training with short runs: solvable models, a Boltzmann machine, RBMs and a ConvNet on MNIST",

@@ -16,7 +16,7 @@ What was measured on the way, for networks of one's own:
   linear. With weights that keep unit variance it is 0.5, with denoised inputs, too, 1.1.
 * Walkers that steer 77,000 parameters misjudge their own weights, the more the faster they go and the fewer they are.
   1,000 updates at rate 1.5e-4: with 1,024 walkers the masses of the model are .66 : .28 : .05 (s.e. .03), with 2,048
-  (run here) .62 : .31 : .07 (s.e. .01), cross-entropy 91.8 nats. After 1,500 updates at 3e-4 with 1,024 it is 89.0 nats, but
+  (run here) .62 : .31 : .07 (s.e. .01), cross-entropy 91.8 nats. After 1,500 updates at 3e-4 with 1,024 it is 89.0, but
   the driver says .62 : .29 : .09 where the model has .65 : .15 : .20.
 * PCD ends with .61 : .28 : .10 and 94.0 nats, having been up to 35 nats worse than its start on the way; CD stays at 98
   nats with .77 : .22 : .00, while its walkers, put back at the data all the time, show the right masses.

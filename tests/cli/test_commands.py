@@ -197,7 +197,7 @@ def test_recipes_can_be_listed_printed_edited_and_trained(cli: Cli):
 def test_reproduce_lists_and_says_what_is_not_there(cli: Cli):
     listed = json.loads(cli("reproduce", "--json").out)
     available = {entry["name"]: entry["available"] for entry in listed}
-    papers = ("jarzynski-mixture", "minimal-dissipation", "temperature", "finite-nudge", "non-convergent")
+    papers = ("jarzynski-mixture", "minimal-dissipation", "temperature", "equilibrium-propagation", "non-convergent")
     assert available["ledger-laws"] and set(papers) <= set(available)
     for name in papers:
         if not available[name]:

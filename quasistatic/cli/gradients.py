@@ -1,0 +1,53 @@
+"""`diagnose RUN --gradients`: estimators beside exact gradients of a run's own network, layer by layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from quasistatic.cli.nudged import restore
+from quasistatic.equilibrium.check import Agreement, check_gradients
+
+N_EXAMPLES = 4
+
+
+def print_gradients(folder: Path, *, is_json: bool = False) -> None:
+    """Prints the agreement of every estimator with the reference.
+
+    Args:
+        folder: folder of a run with nudges.
+        is_json: print JSON.
+
+    Raises:
+        InputError: the folder is no such run.
+    """
+    trainer, state, data, config = restore(folder)
+    inputs = jnp.asarray(data.dataset.train[:N_EXAMPLES], float)
+    targets = jnp.asarray(data.targets("train")[:N_EXAMPLES], float)
+    found = check_gradients(
+        jax.random.key(config.run.seed),
+        state.network,
+        trainer.rule.cost,
+        inputs,
+        targets,
+        nudge=config.equilibrium.nudge,
+        temperature=config.equilibrium.temperature,
+    )
+    if is_json:
+        print(json.dumps({"run": str(folder), "gradients": [row.as_json() for row in found]}))
+        return
+    Console(highlight=False).print(_table(found))
+
+
+def _table(found: list[Agreement]) -> Table:
+    shown = Table(title=f"gradients of {N_EXAMPLES} examples beside: {found[0].reference}")
+    for name in ("estimator", "layer", "cosine", "difference", "from noise"):
+        shown.add_column(name, justify="left" if name in ("estimator", "layer") else "right")
+    for row in found:
+        shown.add_row(row.estimator, row.layer, f"{row.cosine:.4f}", f"{row.relative:.2%}", f"{row.expected:.2%}")
+    return shown

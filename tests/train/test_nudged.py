@@ -1,0 +1,143 @@
+"""Training by free and nudged phases: recipes, resume bit for bit, rates per layer, gradient check, shifts, refusals."""
+
+import tomllib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from quasistatic.cli import toml
+from quasistatic.cli.main import main
+from quasistatic.cli.nudged_config import NudgedConfig, is_nudged, load
+from quasistatic.datasets.base import Dataset
+from quasistatic.datasets.labelled import Labelled, labelled_digits
+from quasistatic.energies import SquaredError, hopfield
+from quasistatic.equilibrium import EquilibriumPropagation
+from quasistatic.equilibrium.check import check_gradients, implicit_gradient
+from quasistatic.errors import InputError
+from quasistatic.run import Run
+from quasistatic.train.nudged import NudgedTrainer, run_steps, shifted
+from quasistatic.train.nudged_loop import NudgedPlan, fit_nudged
+
+RECIPES = sorted(name for name in toml.recipes() if is_nudged(name, None))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_survives_the_round_trip(name):
+    config = load(name, None, [])
+    assert config.run.recipe == name
+    assert NudgedConfig.model_validate(tomllib.loads(toml.dump(config))) == config
+
+
+def test_unknown_keys_are_named():
+    with pytest.raises(InputError, match=r"did you mean equilibrium\.nudge"):
+        load("digits-ep", None, ["equilibrium.nugde=1"])
+    with pytest.raises(InputError, match="must be more than 0"):
+        load("digits-ep", None, ["equilibrium.nudge=-1.0"])
+
+
+@pytest.fixture(scope="module")
+def small():
+    data = labelled_digits()
+    cut = {"train": 320, "heldout": 120}
+    x = {name: getattr(data.dataset, name)[:n] for name, n in cut.items()}
+    dataset = Dataset("digits", x["train"], x["heldout"], None, (8, 8), "real", {})
+    return Labelled(dataset, {name: data.labels[name][:n] for name, n in cut.items()}, 10)
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    rule = EquilibriumPropagation(nudge=jnp.asarray(0.2), n_free=8, n_nudged=6)
+    return NudgedTrainer(rule, optax.sgd(0.1, momentum=0.5), (1.0, 0.5), 16, "example", 1, (8, 8))
+
+
+def test_learning_and_resume_bit_for_bit(small, trainer, tmp_path):
+    """Two epochs, stop, two more: the state of an uninterrupted run; and it learns."""
+    key, network = jax.random.key(0), hopfield(jax.random.key(1), (64, 32, 10))
+    whole = fit_nudged(key, trainer, network, small, NudgedPlan(4), folder=tmp_path / "whole")
+    fit_nudged(key, trainer, network, small, NudgedPlan(2), folder=tmp_path / "parts")
+    parts = fit_nudged(key, trainer, network, small, NudgedPlan(4), folder=tmp_path / "parts", resume=True)
+    for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(parts.state), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert len(parts.rows) == 4 and [row["epoch"] for row in parts.rows] == [1, 2, 3, 4]
+    assert whole.rows[-1]["error_heldout"] < 0.35 < whole.rows[0]["error"]
+    assert whole.rows[-1]["cost"] < 0.6 * whole.rows[0]["cost"]
+    assert all(row["delta_a"] > 0 for row in whole.rows)
+    table = Run(tmp_path / "parts").metrics
+    np.testing.assert_array_equal(table["cost"], [row["cost"] for row in parts.rows])
+
+
+def test_rates_per_layer(trainer, small):
+    """With rates (1, 1/2) the second layer moves half as far as with (1, 1)."""
+    network, x = hopfield(jax.random.key(1), (64, 32, 10)), jnp.asarray(small.dataset.train, float)
+    y, order = jnp.asarray(small.targets("train"), float), jnp.arange(320)
+    moved = []
+    for rates in ((1.0, 1.0), (1.0, 0.5)):
+        one = NudgedTrainer(trainer.rule, optax.sgd(0.1), rates, 16, "zero")
+        state, _, _ = run_steps(one, one.init(jax.random.key(0), network, 320), x, y, order, jnp.asarray(1))
+        moved.append(
+            [a.weight - b.weight for a, b in zip(state.network.interactions, network.interactions, strict=True)]
+        )
+    np.testing.assert_allclose(moved[0][0], moved[1][0], rtol=1e-6)
+    np.testing.assert_allclose(0.5 * moved[0][1], moved[1][1], rtol=1e-4, atol=1e-8)
+
+
+def test_shifts_move_whole_images():
+    x = jnp.zeros((50, 36)).at[:, 14].set(1.0)  # row 2, column 2
+    moved = np.asarray(shifted(jax.random.key(0), x, (6, 6), 1)).reshape(50, 6, 6)
+    assert np.all(moved.sum((1, 2)) == 1)
+    places = {tuple(int(v) for v in np.argwhere(image)[0]) for image in moved}
+    assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
+
+
+@pytest.mark.slow
+def test_nudged_gradients_tend_to_the_implicit_gradient():
+    """T -> 0, then b -> 0: the centred rule errs in second order, the one-sided one in first; finite differences agree."""
+    network = hopfield(jax.random.key(2), (4, 5, 3), gain=1.5)
+    x = jax.random.uniform(jax.random.key(3), (3, 4))
+    y = jnp.eye(3)
+    worst = {}
+    for nudge in (0.1, 0.01):
+        found = check_gradients(
+            jax.random.key(0), network, SquaredError(), x, y, nudge=nudge, temperature=0.0, n_sweeps=500
+        )
+        for row in found:
+            worst[row.estimator, nudge] = max(worst.get((row.estimator, nudge), 0.0), row.relative)
+    if jax.config.jax_enable_x64:
+        assert 6 < worst["one-sided", 0.1] / worst["one-sided", 0.01] < 14
+        assert 50 < worst["centred", 0.1] / worst["centred", 0.01] < 200
+    assert worst["centred", 0.01] < 0.01
+    slope = implicit_gradient(network, SquaredError(), x, y)
+    assert float(jnp.linalg.norm(slope.interactions[1].weight)) > 0
+
+
+@pytest.mark.slow
+def test_digits_ep_reads_digits_from_the_command_line(tmp_path, capsys):
+    """The recipe: error of at most 5 % on held-out digits, a report, `evaluate`, `diagnose --gradients`."""
+    out = tmp_path / "run"
+    assert main(["train", "digits-ep", "--out", str(out), "--set", "run.n_epochs=12"]) == 0
+    rows = Run(out).metrics
+    assert rows["error_heldout"][-1] < 0.05
+    assert (out / "report.html").stat().st_size > 10_000
+    assert main(["evaluate", str(out), "--json"]) == 0
+    assert "error_heldout" in capsys.readouterr().out
+    assert main(["diagnose", str(out), "--gradients", "--json"]) == 0
+    assert "centred" in capsys.readouterr().out
+    assert main(["train", "digits-ep", "--out", str(out)]) == 2  # it exists
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["one-sided", "coupled", "covariance", "reweighting", "path-integral"])
+def test_every_variant_steps_at_finite_temperature(variant):
+    """One compiled step of each: finite, and downhill on average for the low-noise ones."""
+    network = hopfield(jax.random.key(2), (6, 8, 3), units="box")
+    rule = EquilibriumPropagation(nudge=0.5, temperature=0.05, variant=variant, n_free=20, n_nudged=20, n_replicas=64)
+    x, y = jax.random.uniform(jax.random.key(3), (4, 6)), jnp.eye(3)[jnp.asarray([0, 1, 2, 0])]
+    slope, free, said = jax.jit(rule.gradient)(jax.random.key(4), network, x, y, network.zeros(4 * 64))
+    zero = EquilibriumPropagation(nudge=0.05, variant="centred", n_free=200, n_nudged=200)
+    exact, _, _ = zero.gradient(jax.random.key(0), network, x, y, network.zeros(4))
+    a, b = slope.interactions[1].weight, exact.interactions[1].weight
+    assert float(jnp.sum(a * b) / jnp.linalg.norm(a) / jnp.linalg.norm(b)) > 0.8
+    assert float(said.delta_a) > 0 and free[0].shape == (256, 8)
