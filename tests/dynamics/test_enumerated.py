@@ -52,9 +52,9 @@ def test_no_memory():
     assert np.abs(MACHINE.learned(data, 0, 0.9 * TEACHER) - TEACHER).max() < 1e-9
     for k in (1, 2, 5):
         assert np.abs(MACHINE.field(TEACHER, data, k, start=data)).max() < 1e-14  # CD-k
-    path = MACHINE.ascended(np.zeros(6), data, 1, rate=0.4, n_updates=1200, rule="persistent")
+    path = MACHINE.ascended(np.zeros(6), data, 1, rate=0.9, n_updates=500, rule="persistent")
     assert np.abs(path - TEACHER).max() < 1e-6  # PCD-1
-    short = MACHINE.ascended(np.zeros(6), data, 1, rate=0.4, n_updates=1200)
+    short = MACHINE.ascended(np.zeros(6), data, 1, rate=0.9, n_updates=500)
     assert np.abs(short - MACHINE.learned(data, 1, TEACHER)).max() < 1e-6 < np.abs(short - TEACHER).max() / 1e3
 
 

@@ -72,6 +72,7 @@ def test_unadjusted_langevin_learns_the_exact_discrete_theory():
     assert min(errors(found, theory).max() for theory in wrong.values()) > 6
 
 
+@pytest.mark.slow
 def test_boltzmann_machine_learns_the_enumerated_theory():
     """Inverse Ising with Rdm-1, on data of given frequencies."""
     beta, counts = 0.7, np.array([3, 9, 2, 1, 4, 6, 5, 10])
