@@ -87,7 +87,8 @@ def test_coverage(signal, set_point):
         signal, "T", t.min(), t.mean(), t.max(), "inside", inside.mean(), "largest", np.abs(z).max(), "mean", z.mean()
     )
     assert t.max() > 1.05
-    assert (np.abs(z) < 3).mean() >= 0.97 and abs(inside.mean() - 0.945) < 0.055
+    # the ages of a run share their walkers: no more than 20 independent intervals, in the worst case
+    assert (np.abs(z) < 3).mean() >= 0.97 and abs(inside.mean() - 0.95) < 3 * np.sqrt(0.95 * 0.05 / 20)
     assert abs(z.mean(1).mean()) < 4 * z.mean(1).std(ddof=1) / np.sqrt(20) + 0.3  # log Z is low by s.e.^2 / 2
 
 
