@@ -210,11 +210,12 @@ def drawn(curves: dict[str, dict[str, Any]]) -> Any:
     from quasistatic.plots import grid_of, styled
 
     figure, axes = grid_of(2, 2)
+    ks = sorted({found["k"] for found in curves.values()})
     scores = {"second_error": "second moments", "aats_error": "nearest neighbours", "mmd": "kernel discrepancy"}
     with styled():
         for name, found in curves.items():
             last, times = list(found["ages"].values())[-1], np.asarray(found["times"])
-            ink = ["#1F6FB4", "#4E8F3A", "#C8501E"][sorted(curves, key=len).index(name) % 3]
+            ink = ["#1F6FB4", "#4E8F3A", "#C8501E"][ks.index(found["k"]) % 3]
             style: dict[str, Any] = dict(color=ink, ls="-" if name.startswith("rdm") else (0, (4, 2)), lw=1.2)
             for ax, score in zip(axes, scores, strict=False):
                 values = np.asarray(last["scores"][score], float)

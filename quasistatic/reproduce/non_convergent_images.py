@@ -11,6 +11,7 @@ Reference:
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from quasistatic.cli.quality import quality_run
 from quasistatic.cli.replay import moved_on, replayed
 from quasistatic.cli.training import train_run
 from quasistatic.energies import starts
-from quasistatic.errors import InputError
+from quasistatic.errors import InputError, RunFailure
 from quasistatic.evaluate.discrepancies import discrepancy, squared_distances
 from quasistatic.reproduce.rows import Row
 
@@ -93,7 +94,13 @@ def trained(out: Path, method: str, is_quick: bool) -> LoadedRun:
         keys = "k start n_probes probe low high scale".split()
         settings += " ".join(f"short_run.{name}=none" for name in keys) + " training.method=pcd"
         settings += " kernel.n_sweeps=4" if is_quick else " kernel.n_sweeps=60"
-    code = train_run("mnist-short-run", settings.split(), out=out, is_resumed=out.exists())
+    try:
+        code = train_run("mnist-short-run", settings.split(), out=out, is_resumed=out.exists())
+    except RunFailure as failure:
+        if method != "pcd":
+            raise
+        print(f"PCD stopped: {failure}; its last good state is judged", file=sys.stderr)
+        return load(out)
     if code:
         raise InputError(f"the training in {out} was interrupted; run the same command again to go on with it")
     return load(out)
