@@ -10,13 +10,15 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from quasistatic._keys import named
 from quasistatic.cli.build import load_data, make_kernel
 from quasistatic.cli.load import LoadedRun, load
+from quasistatic.cli.replay import is_short, start_law
 from quasistatic.cli.sampling import chosen_walkers
+from quasistatic.cli.short_runs import with_schedule
 from quasistatic.diagnose import Diagnosis, Evidence, Probe, diagnose
-from quasistatic.energies import Potential
+from quasistatic.energies import Potential, starts
 from quasistatic.errors import InputError
-from quasistatic.regulators import Restart
 
 N_ROWS = 512
 RESTARTS = {"cd": "data", "short-run": "noise"}
@@ -59,14 +61,13 @@ def probe_of(run: LoadedRun, *, seed: int = 0) -> Probe:
     energy = run.model_of("last")
     data = np.asarray(load_data(run.settings).train[:N_ROWS], np.float64)
     walkers, beta = chosen_walkers(jax.random.key(seed), run, N_ROWS, "last")
-    levels = Restart.noise(energy).levels
-    random = np.random.default_rng(seed)
-    shape = (N_ROWS, *data.shape[1:])
-    noise = random.standard_normal(shape) if levels is None else random.choice(np.asarray(levels), shape)
+    key_noise = named(jax.random.key(seed), "noise")
+    law = start_law(run) if is_short(run) else starts.noise(energy, data.shape[1])
+    noise = np.asarray(law.sample_exact(key_noise, 1.0, N_ROWS), np.float64).reshape(N_ROWS, *data.shape[1:])
     n_sweeps = int(np.asarray(archive["controls/n_sweeps"])) if "controls/n_sweeps" in archive else 1
     return Probe(
         Potential(energy, jax.numpy.asarray(beta)),
-        make_kernel(run.settings, energy),
+        with_schedule(run.settings, make_kernel(run.settings, energy)),
         data,
         noise,
         np.asarray(walkers, np.float64),

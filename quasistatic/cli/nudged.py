@@ -130,7 +130,7 @@ def build(config: NudgedConfig, *, with_test: bool = False) -> tuple[Layered, Nu
     key = jax.random.fold_in(jax.random.key(config.run.seed), 1)
     n_in = data.dataset.train.shape[1]
     if part.channels:
-        network = convolutional_hopfield(key, (*image, 1), part.channels, data.n_classes, gains=part.gain)
+        network = convolutional_hopfield(key, (image[0], image[1], 1), part.channels, data.n_classes, gains=part.gain)
     else:
         sizes = (n_in, *part.hidden, data.n_classes)
         network = hopfield(key, sizes, units=part.units, output=part.output, gain=part.gain)

@@ -26,7 +26,7 @@ class Labelled:
     """
 
     dataset: Dataset
-    labels: dict[str, Int[np.ndarray, _]]
+    labels: dict[str, Int[np.ndarray, ...]]
     n_classes: int
 
     def __post_init__(self) -> None:

@@ -25,8 +25,13 @@ from quasistatic.diagnose.recorded import recorded_evidence
 from quasistatic.diagnose.simulated import simulated_evidence
 from quasistatic.diagnose.verdict import verdict
 from quasistatic.run import Run
+from quasistatic.train.probe import probe_evidence
 
-SOURCES: tuple[Source, ...] = (recorded_evidence, simulated_evidence)
+SOURCES: tuple[Source, ...] = (
+    recorded_evidence,
+    lambda run, probe: [Evidence(**found) for found in probe_evidence(run.path)],
+    simulated_evidence,
+)
 """Where evidence comes from; a further quantity is one more function here (or in `more`)."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from quasistatic.diagnose.evidence import Evidence
 from quasistatic.run import Run
+from quasistatic.train.dissipated import is_slow_driving
 
 LOW_ESS = 0.1
 LOW_RATE = 1e-3
@@ -95,6 +96,7 @@ def diagnose_files(run: Run) -> Diagnosis:
         _driver(run, table),
         *(_auditor(run, table)),
         _rate(table),
+        _driving(table),
         _exact(table),
     )
     return Diagnosis(
@@ -156,6 +158,24 @@ def _rate(table: dict[str, np.ndarray]) -> Check:
             note = words if last >= LOW_RATE else f"{words}: hardly any"
             return Check(f"{column.replace('_', ' ')}, last", last, last >= LOW_RATE, note)
     return Check("flip rate", None, None, "the kernel reports none")
+
+
+def _driving(table: dict[str, np.ndarray]) -> Check:
+    """Whether lag and feedback, as estimated while training, explain the excess work that was measured."""
+    name = "predicted over measured excess work, last"
+    ratio = _column(table, "predicted_ratio")
+    if not len(ratio):
+        return Check(name, None, None, "no measured excess work to compare with")
+    last = float(ratio[-1])
+    row = np.flatnonzero(np.isfinite(table["predicted_ratio"]))[-1]
+    excess, error = float(table["excess_work"][row]), float(table["excess_work_stderr"][row])
+    notes = {
+        True: "slow driving: the metric says what an update costs",
+        False: "walkers dissipate behind barriers" if last < 1 else "updates are too large for linear response",
+        None: "within two standard errors of the border of slow driving",
+    }
+    is_slow = is_slow_driving(last, last * error / excess)
+    return Check(name, last, is_slow, notes[is_slow])
 
 
 def _exact(table: dict[str, np.ndarray]) -> Check:

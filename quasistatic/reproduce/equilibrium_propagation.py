@@ -117,7 +117,7 @@ def accuracies(key: Key, name: str, data: Labelled, terms: Terms) -> Float[np.nd
     )
     rates = jnp.asarray(terms.rates, float)
     heldout = jnp.asarray(data.dataset.heldout, float)
-    n_steps = terms.n_epochs * (len(x) // terms.batch_size)
+    n_steps = jnp.asarray(terms.n_epochs * (len(x) // terms.batch_size))
     if name == "backpropagation":
         trained = _backpropagated(network, key, x, y, rates, n_steps, terms.batch_size)
         answers = jax.vmap(_forward, (0, None))(trained, heldout)

@@ -130,7 +130,7 @@ def run_steps(
         if trainer.start == "example":
             kept = tuple(layer.at[walkers].set(s) for layer, s in zip(state.layers, free, strict=True))
         new = NudgedState(network, opt_state, kept, state.key, state.step + 1)
-        return new, jax.tree.map(jnp.add, sums, said), norms + optax.global_norm(slope)
+        return new, jax.tree.map(jnp.add, sums, said), norms + optax.tree.norm(slope)
 
     zero = jnp.zeros((), inputs.dtype)
     start = (state, Statistics(*[zero] * len(Statistics._fields)), zero)

@@ -93,6 +93,8 @@ def fit_nudged(
     state, rows = trainer.init(key, network, len(inputs)), []
     per_epoch = len(inputs) // trainer.batch_size
     last = None if folder is None else folder / "checkpoints" / "last.npz"
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     if resume and folder is not None and last is not None and last.exists():
         state = checkpoint.fill(state, Archive(last))
         rows = [row for row in read_rows(folder / "metrics.csv") if row["step"] <= int(state.step)]

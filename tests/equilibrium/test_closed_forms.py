@@ -218,6 +218,7 @@ def test_predictive_coding_by_quadrature(case):
         np.testing.assert_allclose(a.weight, c.weight, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_predictive_coding_ancestral_samples():
     """Net G: exact free samples without a chain; <g>_0 = 0, and the objective within its error."""
     t, b, n = 0.3, 1.0, 40000
@@ -246,6 +247,7 @@ class Exact(AbstractKernel):
         return new, new.u - state.u, {}
 
 
+@pytest.mark.slow
 def test_linear_drag_has_gaussian_work():
     """Net H: mean and variance of the work of one and of four well-relaxed steps."""
     k, m, c, t, b, n = 1.5, 0.4, 0.7, 0.3, 1.2, 40000
@@ -268,6 +270,7 @@ def test_linear_drag_has_gaussian_work():
         assert abs(mean - variance / (2 * t) - 0.1008) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [Langevin(), MALA()])
 def test_langevin_moves_and_coupled_phases(kernel):
     """Net I and G6: stationary variances, and that of `(s_b - s_0) / b` under common random numbers."""

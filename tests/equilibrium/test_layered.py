@@ -105,6 +105,7 @@ def test_rule_at_zero_temperature_has_the_gradient_of_model_d():
     assert abs(float(said.delta_a) - 0.049428104575) < 1e-10
 
 
+@pytest.mark.slow
 def test_energy_falls_in_every_half_sweep_and_rests_where_the_slope_vanishes(key):
     """At T = 0 a sweep is exact block descent; the fixed point satisfies the projected gradient's condition."""
     network = hopfield(key, (6, 5, 4, 3), gain=2.0)
@@ -130,7 +131,8 @@ def test_energy_falls_in_every_half_sweep_and_rests_where_the_slope_vanishes(key
     assert float(jnp.abs(slope[9:]).max()) < 1e-6
 
 
-@pytest.mark.parametrize("kind", [pytest.param("binary", marks=pytest.mark.slow), "box"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["binary", "box"])
 def test_first_law_of_switch_and_relax(kind, key):
     """Heat of a sweep is du, work of a nudge is b C / T; the ledger closes per walker, for any cost."""
     network = hopfield(key, (3, 4, 2), units=kind, output="box" if kind == "box" else "binary")
@@ -156,7 +158,8 @@ def test_first_law_of_switch_and_relax(kind, key):
     np.testing.assert_allclose(u, done.u, atol=1e-12)
 
 
-@pytest.mark.parametrize("cost", [pytest.param(SquaredError(), marks=pytest.mark.slow), CrossEntropy()])
+@pytest.mark.slow
+@pytest.mark.parametrize("cost", [SquaredError(), CrossEntropy()])
 def test_stationarity_on_the_enumerated_space(cost):
     """Net C: exact samples of the nudged law stay exact samples; cross-entropy goes through its accept test."""
     network, example, states = net_c()

@@ -108,9 +108,8 @@ def largest_z(found, exact):
     return np.abs((found.mean(0) - exact) / np.where(error > 0, error, np.inf)).max()
 
 
-@pytest.mark.parametrize(
-    "kind", ["binary", pytest.param("spin", marks=pytest.mark.slow), pytest.param("box", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["binary", "spin", "box"])
 def test_estimators_agree_with_exact_gradients(kind):
     small = Small(kind, 20261121)
     example = Example(jnp.asarray(small.x), jnp.asarray(small.y))
