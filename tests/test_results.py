@@ -66,7 +66,7 @@ def test_shift_and_scale_move_value_error_and_bias_together():
 
 
 def test_every_outcome_but_ok_has_a_message_and_a_remedy():
-    assert [int(outcome) for outcome in RESULTS] == [0, 1, 2, 3, 4, 5]
+    assert [int(outcome) for outcome in RESULTS] == list(range(len(RESULTS)))
     for outcome in RESULTS:
         assert outcome.message
         assert bool(outcome.remedy) == (outcome is not RESULTS.ok)
