@@ -54,15 +54,12 @@ def reproduce_named(name: str | None, *, is_quick: bool, is_json: bool, out: Pat
     from quasistatic.reproduce import ENTRIES, reproduce
 
     if name is None:
-        listed = [
-            {"name": e.name, "title": e.title, "reference": e.reference, "available": bool(e.module)} for e in ENTRIES
-        ]
+        listed = [{"name": e.name, "title": e.title, "reference": e.reference} for e in ENTRIES]
         if is_json:
             print(json.dumps(listed, indent=1, ensure_ascii=False))
             return 0
         for entry in ENTRIES:
-            status = "available" if entry.module else "not available yet"
-            print(f"{entry.name:<20} {status:<18} {entry.title}\n{'':40}{entry.reference}")
+            print(f"{entry.name:<24} {entry.title}\n{'':25}{entry.reference}")
         return 0
     is_resumable = any(entry.is_resumable for entry in ENTRIES if entry.name == name)
     if out is not None and out.exists() and not (is_resumable and out.is_dir()):

@@ -27,14 +27,14 @@ class Entry:
         name: what the user types.
         title: what it is.
         reference: authors, year, arXiv number.
-        module: module of this package that checks it, None while there is none.
+        module: module of this package that checks it.
         is_resumable: whether its runs keep files in the output folder, and go on from them when called again.
     """
 
     name: str
     title: str
     reference: str
-    module: str | None = None
+    module: str
     is_resumable: bool = False
 
 
@@ -126,16 +126,12 @@ def reproduce(name: str, *, is_quick: bool = False, folder: Path | None = None) 
         folder: where runs that can be resumed keep their files.
 
     Raises:
-        InputError: unknown name, or an entry that is not available yet.
+        InputError: unknown name.
     """
     entries = {entry.name: entry for entry in ENTRIES}
     if name not in entries:
         raise InputError(f"nothing to reproduce is called {name!r}; choose one of {', '.join(entries)}")
-    module = entries[name].module
-    if module is None:
-        ready = ", ".join(entry.name for entry in ENTRIES if entry.module)
-        raise InputError(f"{name} is not available yet in this version; available: {ready}")
-    check = importlib.import_module(f"quasistatic.reproduce.{module}").check
+    check = importlib.import_module(f"quasistatic.reproduce.{entries[name].module}").check
     options = {"folder": folder} if entries[name].is_resumable else {}
     found = check(jax.random.key(SEED), is_quick, **options)
     rows, drawn = found if isinstance(found, tuple) else (found, {})

@@ -234,7 +234,6 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
     "diagnose a file": (["diagnose", "x.toml"], text("x.toml", TOML), "x.toml"),
     "sample nothing": (["sample", "notes"], folder_with_notes, "config.toml"),
     "reproduce something unknown": (["reproduce", "cold-fusion"], nothing, "ledger-laws"),
-    "reproduce something to come": (["reproduce", "short-runs"], nothing, "not available yet"),
 }
 
 
