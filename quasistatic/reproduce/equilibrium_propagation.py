@@ -99,9 +99,9 @@ def check(key: Key, is_quick: bool) -> tuple[list[Row], dict[str, Any]]:
 BOUNDS = {
     "contrast, nudge 0.01": (0.0, 0.4),
     "contrast, nudge 1": (0.9, 1.0),
-    "path integral to 1": (0.8, 1.0),
-    "covariance": (0.8, 1.0),
-    "reweighting, nudge 0.01": (0.8, 1.0),
+    "path integral to 1": (0.9, 1.0),
+    "covariance": (0.9, 1.0),
+    "reweighting, nudge 0.01": (0.9, 1.0),
     "coupled contrast, nudge 0.01": (0.0, 1.0),
     "backpropagation": (0.9, 1.0),
 }
