@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from quasistatic import report
 from quasistatic._results import RESULTS
 from quasistatic.errors import InputError
 from quasistatic.report import write_report
@@ -64,7 +63,7 @@ class Page(HTMLParser):
 def small_page(request, monkeypatch):
     """Stands in for the five megabytes of Plotly, except where the test is about them."""
     if "real_plotly" not in request.keywords and not request.node.name.startswith("test_loads_nothing"):
-        monkeypatch.setattr(report, "get_plotlyjs", lambda: "/* plotly */")
+        monkeypatch.setattr("quasistatic.report.page.get_plotlyjs", lambda: "/* plotly */")
 
 
 def written(folder):
