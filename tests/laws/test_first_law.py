@@ -146,7 +146,7 @@ LAWS_ELSEWHERE = {
     "LayeredGibbs": "equilibrium/test_layered.py",
     "Ramped": "kernels/test_ramped.py",
 }
-"""Kernels of stacks, of nudged networks and of other kernels, whose walkers no row of the family can be: their tests."""
+"""Kernels of stacks, of nudged networks and of other kernels have walkers that no row of the family is: their tests."""
 
 
 def test_the_family_is_complete():
