@@ -39,6 +39,7 @@ class Quadratic(qs.AbstractEnergy):
         return 0.5 * x @ self.stiffness @ x - self.field @ x
 
 
+@pytest.mark.slow
 def test_unadjusted_langevin_learns_the_exact_discrete_theory():
     beta, eps, n, s, m0 = 0.7, 0.2, 5, 0.5, np.array([-0.4, 0.3])
     mean, d = np.array([0.8, -0.5]), np.array([3.0, 0.6])

@@ -131,6 +131,7 @@ def test_a_sample_does_not_depend_on_its_batch(key):
     assert float(jnp.std(whole)) > 1e-3
 
 
+@pytest.mark.slow
 def test_blocks_of_walkers_change_nothing(key):
     """130 walkers in blocks of 64 (two blocks and a rest) are the walkers moved at once."""
     whole = perturbed(convnet(key, (14, 14, 1)), key)

@@ -62,6 +62,7 @@ def snapshots(course, seeds, noise=0.0):
     return course.trace.flip_rate[:, 2000:].mean(1), np.mean([freezing.norms(s) for s in states], axis=0), likelihood
 
 
+@pytest.mark.slow
 def test_training_that_freezes_is_saved():
     """T-23: every one of eight pairs is better with the thermostat, by 5 nats in the mean, flips at their set-point."""
     course = hard_training()

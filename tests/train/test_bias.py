@@ -153,6 +153,7 @@ def test_metrics_without_auditor_and_of_the_fused_move():
     assert row["minimal_work"] > 0
 
 
+@pytest.mark.slow
 def test_least_work_of_a_trap():
     """The set-point law pays `tau / (tau + 2/nu)` of its work for transport; the bound agrees."""
     precision, step, n = 1.3, 0.02, 40  # of the potential u = beta E: relaxation rate 1.3

@@ -28,6 +28,7 @@ def data():
     return DigitMixture(dataset, labels, experiment.MASSES)
 
 
+@pytest.mark.slow
 def test_an_untrained_student_is_its_gaussian(data):
     """No work on the path, so `log Z` is exact; masses are those of the Gaussian's own samples."""
     model = experiment.student(jax.random.key(0), data.dataset.train)

@@ -134,6 +134,7 @@ def trained(optimiser, order, centred=False):
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_trained_rbm(optimiser):
     """Minibatches, Gibbs moves, resampling in two groups, beta 0.7; log Z by enumeration."""

@@ -30,6 +30,7 @@ def distance(constructor, optimiser):
     return mahalanobis(state.model, edges, x)
 
 
+@pytest.mark.slow
 def test_few_updates_are_enough_and_weights_keep_them_unbiased():
     """40 updates find the couplings to the error of their data; plain descent at a third of a unit rate has not."""
     rate = optax.linear_schedule(0.4, 0.0, N_UPDATES // 2, N_UPDATES // 2)

@@ -65,6 +65,7 @@ def test_feedback_is_most_of_it(name):
     assert not agrees(measured, lag) and feedback.mean() > 0.5 * measured.mean()
 
 
+@pytest.mark.slow
 def test_lag_is_most_of_it():
     """6,000 walkers at a high rate."""
     measured, lag, feedback = runs(optax.sgd(2.0), 6000, 15).T
