@@ -8,7 +8,8 @@ truncation. Reflection `x -> 1 - x` turns `f` into `c - f`, so only `f <= c / 2`
 
 For `d < 4` the normal distribution function serves. Beyond, it would lose all digits; there Mills' ratio
 `R(d) = Phi(-d) / phi(d) = 1 / (d + K(d))` by Laplace's continued fraction gives everything in terms of the small
-distance `t` itself: nothing large is ever subtracted.
+distance `t` itself: nothing large is ever subtracted. At high temperature (`c` below `_flat`) distribution functions at
+0 and `L` cancel instead; there `exp(-c x^2 / 2)` is a series in `c`.
 
 Reference:
     Mills, Biometrika 18, 395 (1926); Abramowitz and Stegun, 26.2.14 (continued fraction); the limit `c -> inf` at fixed
@@ -37,6 +38,8 @@ def log_normaliser(f: Values, c: Values) -> Values:
     near = jnp.minimum(d, FAR)
     log_near = 0.5 * near**2 + 0.5 * math.log(2 * math.pi) + jnp.log(ndtr(-near) - ndtr(-near - width))
     log_z = jnp.where(d > FAR, log_far, log_near) - jnp.log(width)
+    is_flat, slope = _flat(d, width)
+    log_z = jnp.where(is_flat, jnp.log(_mass(jnp.ones_like(slope), slope, jnp.where(is_flat, c, 0.0))), log_z)
     return jnp.where(is_low, log_z, log_z + f - 0.5 * c)
 
 
@@ -50,7 +53,10 @@ def mean(f: Values, c: Values) -> Values:
     near = jnp.minimum(d, FAR)
     mass = ndtr(-near) - ndtr(-near - width)
     t_near = (_phi(near) - _phi(near + width)) / mass - near
-    x = jnp.clip(jnp.where(d > FAR, t_far, t_near) / width, 0.0, 1.0)
+    is_flat, slope = _flat(d, width)
+    small, one = jnp.where(is_flat, c, 0.0), jnp.ones_like(slope)
+    x_flat = _mass(one, slope, small, power=1) / _mass(one, slope, small)
+    x = jnp.clip(jnp.where(is_flat, x_flat, jnp.where(d > FAR, t_far, t_near) / width), 0.0, 1.0)
     return jnp.where(is_low, x, 1.0 - x)
 
 
@@ -71,8 +77,36 @@ def quantile(u: Values, f: Values, c: Values) -> Values:
     """
     is_low, d, width = _reflected(f, c)
     v = jnp.where(is_low, u, 1.0 - u)
-    x = jnp.clip(jnp.where(d > FAR, _t_far(v, d, width), _t_near(v, d, width)) / width, 0.0, 1.0)
+    x = jnp.where(d > FAR, _t_far(v, d, width), _t_near(v, d, width)) / width
+    is_flat, slope = _flat(d, width)
+    x = jnp.clip(jnp.where(is_flat, _x_flat(v, slope, jnp.where(is_flat, c, 0.0)), x), 0.0, 1.0)
     return jnp.where(is_low, x, 1.0 - x)
+
+
+def _flat(d: Values, width: Values) -> tuple[Array, Values]:
+    """Whether the law is nearly `exp(slope x)`, to the rounding of its dtype, and the slope (0 where it is not)."""
+    limit = 2e-2 if d.dtype == jnp.float32 else 1e-6
+    is_flat = (width**2 < limit) & (d <= FAR)
+    return is_flat, jnp.where(is_flat, -d * width, 0.0)
+
+
+def _mass(x: Values, f: Values, c: Values, power: int = 0) -> Values:
+    """`int_0^x s^power exp(f s - c s^2 / 2) ds` for `x` in [0, 1], `|f| < 0.6` and small `c`."""
+
+    def plain(p: int) -> Values:
+        return sum((f**k * x ** (k + p + 1) / (math.factorial(k) * (k + p + 1)) for k in range(9)), jnp.zeros_like(x))
+
+    return plain(power) - 0.5 * c * plain(power + 2) + 0.125 * c**2 * plain(power + 4)
+
+
+def _x_flat(v: Values, f: Values, c: Values) -> Values:
+    """Quantile of the flat law: that of `exp(f x)`, and two Newton steps for `c`."""
+    whole = _mass(jnp.ones_like(f), f, c)
+    safe = jnp.where(jnp.abs(f) > 1e-6, f, 1.0)
+    x = jnp.where(jnp.abs(f) > 1e-6, jnp.log1p(v * jnp.expm1(safe)) / safe, v)
+    for _ in range(2):
+        x = x - (_mass(x, f, c) - v * whole) * jnp.exp(0.5 * c * x**2 - f * x)
+    return x
 
 
 def _reflected(f: Values, c: Values) -> tuple[Array, Values, Values]:
