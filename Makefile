@@ -6,6 +6,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PINS := pyproject.toml constraints.txt
 
+# Thousands of small programs make the fast tests: compile them in less time. The slow tests run as users run.
+HASTY := XLA_FLAGS="--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+
 # MNIST for the tests and benchmarks that want it, where the reference folder lies beside the checkout.
 DATA := $(if $(wildcard ../shared/data),QUASISTATIC_DATA="$(CURDIR)/../shared/data")
 
@@ -26,7 +29,7 @@ train: .venv/run.stamp
 
 test: .venv/dev.stamp
 	$(DATA) JAX_ENABLE_X64=0 $(BIN)/python -m pytest -m "float32 and not slow"
-	$(DATA) JAX_ENABLE_X64=1 $(BIN)/python -m pytest -m "not slow and not float32" -n $(WORKERS)
+	$(DATA) $(HASTY) JAX_ENABLE_X64=1 $(BIN)/python -m pytest -m "not slow and not float32" -n $(WORKERS)
 
 test-slow: .venv/dev.stamp
 	$(DATA) JAX_ENABLE_X64=1 $(BIN)/python -m pytest -m "slow" --durations=20
