@@ -200,6 +200,10 @@ class Ascent:
         self._frozen = {name: np.asarray(values) for name, values in archive.meta["frozen"].items()}
         return checkpoint.fill(self.trainer.init(self._key, model), archive)
 
+    def row(self) -> dict[str, Any]:
+        """Columns of metrics.csv about the last look."""
+        return {"n_rungs": self.kernel.n_replicas, "rung_acceptance": self.looks[-1].acceptance}
+
     def summary(self, state: TrainState) -> dict[str, Any]:
         """What result.json says about the ladder. Args: the final state."""
         acceptance, error = self.measured(state).acceptance()
@@ -215,6 +219,7 @@ class Ascent:
             "n_frozen": names.count("frozen"),
             "n_torn": names.count("ladder_torn"),
             "lr_scale": float(state.controls.lr_scale),
+            "events": [asdict(event) for event in self.events],
         }
 
     def _accepted(self, state: TrainState, acceptance: float) -> TrainState:

@@ -17,8 +17,9 @@ from quasistatic.errors import InputError, RunFailure
 from quasistatic.evaluate import log_partition_exact
 from quasistatic.kernels import BlockGibbs
 from quasistatic.thermo import as_samples
-from quasistatic.thermo.estimators import log_z_from_groups
+from quasistatic.thermo.estimators import bar, log_z_from_groups
 from quasistatic.thermo.replicas import Crossings, crossings, freeze, respaced, round_trips
+from quasistatic.train.ascent import Ascent
 from quasistatic.train.trajectory import Climbed, Steering, climb, on_trajectory
 
 BETA = 0.8
@@ -140,6 +141,16 @@ def test_weighted_training_on_a_ladder():
     assert_close(log_z_from_groups(climbed.state.auditor.log_partition_groups()), exact)
 
 
+def steered(regulator: Any) -> Ascent:
+    """The host steps of a training under a regulator."""
+    model = qs.RBM.initialise(jax.random.key(0), 3, 2)
+    return Ascent(jax.random.key(0), on_trajectory(qs.pcd(BlockGibbs(), OPTIMISER, regulators=(regulator,)), model))
+
+
+def test_a_schedule_of_another_control_is_no_second_master():
+    assert steered(qs.Scheduled("n_sweeps", lambda step: 1)).looks == []
+
+
 def test_crossings_of_gaussian_works():
     """Works between two laws that differ by a shift: closed forms of acceptance and free energy."""
     random = np.random.default_rng(5)
@@ -151,6 +162,24 @@ def test_crossings_of_gaussian_works():
     # the sum of both works is N(d^2, 2 d^2), and E min(1, e^-s) of N(m, 2 m) is 2 Phi(-sqrt(m / 2))
     assert abs(value[0] - 2 * norm.cdf(-d / np.sqrt(2))) < 4.5 * error[0] < 0.01
     assert_close(measured.log_z(10.0), 10.0 - f)
+
+
+def test_anchors_are_unbiased_where_groups_are_pooled():
+    """Bennett's ratio in small groups: its exponential is right on average, which it is not as it comes."""
+    random, d, n_groups, m = np.random.default_rng(8), 1.6, 16, 24
+    fair, plain = [], []
+    for _ in range(300):
+        up, down = d**2 / 2 + d * random.standard_normal((2, n_groups * m, 1))
+        steps = Crossings(up, down).last_step_groups(n_groups)
+        fair.append(np.exp(steps).mean())
+        plain.append(np.exp(steps + 0.5 * steps.var(ddof=1)).mean())
+    (mean, error), (biased, _) = [(np.mean(x), np.std(x, ddof=1) / np.sqrt(len(x))) for x in (fair, plain)]
+    print(mean, biased, error)
+    assert abs(mean - 1) < 4.5 * error < 0.02 and biased - 1 > 6 * error
+    few = Crossings(up[: 8 * m], down[: 8 * m])
+    found = [bar(a, b) for a, b in zip(few.up.reshape(8, m), few.down.reshape(8, m), strict=True)]
+    wanted = [-found.value - (found.stderr or 0) ** 2 / 2 for found in found]
+    np.testing.assert_allclose(few.last_step_groups(8), wanted, rtol=1e-12)
 
 
 def test_equal_rejection():
@@ -181,6 +210,8 @@ def test_equal_rejection():
             ),
             "on_trajectory",
         ),
+        (lambda: steered(qs.SpendWork(0.1)), "SpendWork"),
+        (lambda: steered(qs.Scheduled("lr_scale", lambda step: 1.0)), "Scheduled"),
     ],
 )  # fmt: skip
 def test_refused(make, message):
