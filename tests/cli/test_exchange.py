@@ -15,8 +15,9 @@ from quasistatic.train.plan import Plan
 from tests.cli.conftest import Cli, settings
 
 TINY = (
-    "run.n_steps=50 model.n_hidden=4 training.n_walkers=32 auditor.n_walkers=16 exchange.every=10 exchange.target=0.97 "
-    "exchange.max_rungs=3 optimiser.max_kl=0.01 record.every=20 record.n_ages=4 record.checkpoint_every=20 data.batch_size=64"
+    "run.n_steps=50 data.batch_size=64 model.n_hidden=4 training.n_walkers=32 auditor.n_walkers=16 "
+    "optimiser.max_kl=0.01 exchange.every=10 exchange.target=0.97 exchange.max_rungs=3 "
+    "record.every=20 record.n_ages=4 record.checkpoint_every=20"
 ).split()
 
 

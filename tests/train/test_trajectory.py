@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,8 @@ from quasistatic.kernels import BlockGibbs
 from quasistatic.thermo import as_samples
 from quasistatic.thermo.estimators import bar, log_z_from_groups
 from quasistatic.thermo.replicas import Crossings, crossings, freeze, respaced, round_trips
-from quasistatic.train.ascent import Ascent
+from quasistatic.train.ascent import Ascent, _ready
+from quasistatic.train.reading import reading_of
 from quasistatic.train.trajectory import Climbed, Steering, climb, on_trajectory
 
 BETA = 0.8
@@ -145,6 +147,39 @@ def steered(regulator: Any) -> Ascent:
     """The host steps of a training under a regulator."""
     model = qs.RBM.initialise(jax.random.key(0), 3, 2)
     return Ascent(jax.random.key(0), on_trajectory(qs.pcd(BlockGibbs(), OPTIMISER, regulators=(regulator,)), model))
+
+
+@pytest.fixture(scope="module")
+def opened() -> tuple[Any, Any]:
+    """A trainer of stacks without weights under the published law of temperature, and its first state."""
+    model = qs.RBM.initialise(jax.random.key(0), 3, 2, weight_scale=1.0)
+    plain = qs.pcd(BlockGibbs(), OPTIMISER, n_walkers=6, auditor_groups=0, regulators=(qs.EndogenousTemperature(1),))
+    trainer = on_trajectory(plain, model)
+    return trainer, trainer.init(jax.random.key(1), model)
+
+
+def test_the_gap_is_that_of_the_replicas_at_the_model(opened):
+    """What a regulator is told about data and walkers: the frozen rungs have no part in it."""
+    trainer, state = opened
+    state = eqx.tree_at(lambda s: (s.step, s.data_potential), state, (jnp.asarray(1), jnp.asarray(-0.7)))
+    u = jax.vmap(qs.Potential(state.model, state.controls.beta))(state.ensemble.x[:, -1])
+    reading = reading_of(trainer, state)
+    assert jnp.shape(reading.gap) == () and abs(float(reading.gap) - (-0.7 - float(u.mean()))) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_driver_whose_weights_are_not_used_is_frozen_as_it_is(opened):
+    """Weighted stacks are resampled before a rung is made of them, others keep their places and lose their weights."""
+    trainer, state = opened
+    heavy = jnp.array([9.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    weights = eqx.tree_at(lambda w: w.hi, state.ensemble.account.log_weight, heavy)
+    ensemble = eqx.tree_at(lambda e: e.account.log_weight, state.ensemble, weights)
+    still, potential = qs.Controls.of(n_sweeps=0), qs.Potential(state.model, state.controls.beta)
+    kept, resampled = (_ready(jax.random.key(0), trainer, potential, ensemble, still, flag) for flag in (False, True))
+    np.testing.assert_array_equal(kept.x, ensemble.x)
+    np.testing.assert_array_equal(resampled.x, jnp.broadcast_to(ensemble.x[:1], ensemble.x.shape))
+    for found in (kept, resampled):
+        assert float(found.ess()[0]) == pytest.approx(1.0)
 
 
 def test_a_schedule_of_another_control_is_no_second_master():
