@@ -19,13 +19,13 @@ STEERING = Steering(every=10, target=0.98, torn=0.05, max_rungs=3)
 OPTIMISER = optax.sgd(0.3)
 
 
-def trained(folder, steering=STEERING, **plan):
+def trained(folder, steering=STEERING, audited=None, **plan):
     """A weighted and regulated training on a growing ladder; goes on where the folder stopped."""
     folder.mkdir(exist_ok=True)
     model = qs.RBM.initialise(jax.random.key(1), 9, 3, data=DATA, weight_scale=0.3)
     plain = qs.jarzynski(
-        qs.BlockGibbs(), OPTIMISER, n_walkers=64, auditor_walkers=16, batch_size=50,
-        regulators=(qs.Thermostat(0.36, k_i=0.05),),
+        qs.BlockGibbs(), OPTIMISER, n_walkers=64, batch_size=50, regulators=(qs.Thermostat(0.36, k_i=0.05),),
+        **(audited or {"auditor_walkers": 16}),
     )  # fmt: skip
     plan = qs.Plan(60, record_every=20, n_ages=3, checkpoint_every=20, **plan)
     trainer = on_trajectory(plain, model)
@@ -72,3 +72,12 @@ def test_a_ladder_that_no_rate_mends_ends_the_run_by_name(tmp_path):
         trained(tmp_path / "c", Steering(every=10, target=0.9999, torn=0.9998, max_rungs=3, max_rejections=1))
     assert failure.value.result == "ladder_torn"
     assert '"result": "ladder_torn"' in (tmp_path / "c" / "result.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_copies_of_the_model_are_audited_beside_a_ladder(tmp_path):
+    """Anchors anneal single configurations to the live model, at its beta, while the walkers are stacks."""
+    anchors = qs.train.anchor.Anchors(n_groups=16, n_walkers=32, share=5.0)
+    done = trained(tmp_path, audited={"auditor_groups": 0, "anchors": anchors})
+    live, exact = done.summary["final"]["log_z"], done.summary["final"]["exact"]["log_z"]
+    assert done.summary["ladder"]["n_rungs"] == 3 and abs(live["value"] - exact) < 4.5 * live["stderr"] < 0.3
