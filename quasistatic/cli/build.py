@@ -20,6 +20,7 @@ from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSecti
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
 from quasistatic.cli.networks import network
 from quasistatic.cli.short_runs import start_of, with_schedule
+from quasistatic.cli.stacks import stacked_trainer
 from quasistatic.cli.thermal import temperature_regulators
 from quasistatic.datasets import Dataset
 from quasistatic.energies import (
@@ -77,7 +78,7 @@ def build(config: Config) -> Parts:
     if config.model.kind == "custom":
         check_energy(model, x, path=str(config.model.energy))
     _check_solver(config, model)
-    trainer = make_trainer(config, model, law, x)
+    trainer = stacked_trainer(config, make_trainer(config, model, law, x), model)
     trainer.kernel.check(model)
     trainer.rule.check(model)
     return Parts(key, trainer, model, dataset)

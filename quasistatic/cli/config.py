@@ -1,6 +1,6 @@
 """Configuration of a run: one strict model per section, from a recipe or a TOML file and `--set` overrides.
 
-A run is described by nine flat sections. Every key has a type and a range; an unknown key, a wrong type or a
+A run is described by flat sections. Every key has a type and a range; an unknown key, a wrong type or a
 value out of range is refused in one line that names the key, the value and what is allowed. Nothing here
 needs JAX, so that a typing error is found in a moment.
 """
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quasistatic.cli import toml
 from quasistatic.cli.checks import check_digits
+from quasistatic.cli.exchange import ExchangeSection, check_exchange
 from quasistatic.cli.short_runs import check_short_run
 from quasistatic.cli.temperature import TemperatureSection, check_temperature
 from quasistatic.errors import InputError
@@ -204,6 +205,7 @@ class Config(_Section):
     auditor: AuditorSection = AuditorSection()
     record: RecordSection = RecordSection()
     short_run: ShortRunSection = ShortRunSection()
+    exchange: ExchangeSection = ExchangeSection()
 
 
 KERNELS = {
@@ -319,6 +321,7 @@ def _check_together(config: Config) -> None:
         raise InputError(f"training.positive = 'sampled' needs model.kind = 'rbm', not {model.kind!r}; use 'exact'")
     _check_optimiser(config)
     check_temperature(config)
+    check_exchange(config)
     if 0 < config.auditor.n_groups < 16 and config.auditor.n_walkers:
         raise InputError(
             "auditor.n_groups must be 0 (no auditor) or at least 16 for a standard error, got "

@@ -153,6 +153,7 @@ def numbers(row: Mapping[str, Any]) -> str:
         ("excess_work", "excess", ".1f"),
         ("flip_rate", "flips", ".2f"),
         ("accept_rate", "accepted", ".3f"),
+        ("n_rungs", "rungs", "d"),
     ):
         if row.get(name) is not None:
             parts.append(f"{label} {row[name]:{form}}")

@@ -37,6 +37,8 @@ def print_result(run: Run) -> None:
         value = with_error(bias["value"], bias.get("stderr"))
         rows.append(("feedback bias", value, "nats, estimated, of the driver's log Z"))
     _print_columns(rows)
+    if result.get("ladder"):
+        print(_ladder(result["ladder"]))
     for line in _recovery(run):
         print(line)
     report = result.get("report")
@@ -48,6 +50,15 @@ def _live(estimate: dict[str, Any]) -> tuple[str, str]:
     if estimate.get("value") is None:
         return "withheld", str(estimate.get("reason", ""))
     return with_error(estimate["value"], estimate.get("stderr")), "nats, live, from the auditor"
+
+
+def _ladder(found: dict[str, Any]) -> str:
+    """A training on a ladder of its own past, in a line."""
+    accepted = found["acceptance"]
+    return (
+        f"  ladder of {found['n_rungs']} rungs, exchanges accepted {min(accepted):.2f} to {max(accepted):.2f}; torn "
+        f"{found['n_torn']} times, round trips {found['round_trips']:.2g} per stack and round"
+    )
 
 
 def _print_columns(rows: list[tuple[str, str, str]]) -> None:

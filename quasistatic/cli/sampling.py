@@ -19,6 +19,7 @@ from quasistatic.cli.live import Steps
 from quasistatic.cli.load import LoadedRun, load
 from quasistatic.cli.replay import clamps_of, is_short, moved_on, replayed
 from quasistatic.cli.replicas import METHODS, describe, draw_on_ladder
+from quasistatic.cli.stacks import at_model
 from quasistatic.errors import InputError
 
 FORMATS = (".npz", ".npy", ".png")
@@ -128,7 +129,7 @@ def chosen_walkers(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[
         which: checkpoint they come from.
     """
     archive = run.checkpoint("best" if which == "best" else "last")
-    walkers = jnp.asarray(archive["ensemble/x"])
+    walkers = jnp.asarray(at_model(run.settings, archive["ensemble/x"]))
     if run.settings.training.method == "jarzynski":
         log_weight = jnp.asarray(archive["ensemble/account/log_weight/hi"])
         chosen = jax.random.categorical(key, log_weight, shape=(n,))

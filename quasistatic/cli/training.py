@@ -19,6 +19,7 @@ from quasistatic.cli.live import LiveLine
 from quasistatic.cli.nudged import train_nudged
 from quasistatic.cli.nudged_config import is_nudged
 from quasistatic.cli.results import print_result, write_report_of
+from quasistatic.cli.stacks import steering_of
 from quasistatic.cli.toml import override
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.run import Run
@@ -97,7 +98,9 @@ def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool, max_
         max_minutes=max_minutes or config.run.max_minutes,
     )
     try:
-        done = fit(*parts, plan, folder=folder, resume=True, progress=LiveLine(folder.name))
+        done = fit(
+            *parts, plan, folder=folder, resume=True, progress=LiveLine(folder.name), steering=steering_of(config)
+        )
     except InputError:
         if is_new and not existed:  # refused before the first step: leave no trace
             shutil.rmtree(folder)

@@ -103,8 +103,8 @@ def panels(run: Run) -> list[Panel]:
         curve = Curve("beta", table["step"], beta, "train")
         note = "Set by a schedule or a regulator."
         found.append(Panel("beta", "Inverse temperature", "beta", note, (curve,)))
-        found += _tempered(table)
-    return found
+        found += _each(table, TEMPERED)
+    return found + _each(table, LADDER)
 
 
 def live_table(run: Run) -> Table:
@@ -341,13 +341,21 @@ def _score(table: Table) -> Panel:
     return _simple(table, "score", "Score", "score [nats]", note, columns)
 
 
-def _tempered(table: Table) -> list[Panel]:
-    """Temperature, and the norm of the interactions over it, of a run in which it moves."""
-    note = "T of model and walkers, moved by a schedule or a regulator; every change is booked as work."
-    norm = "Parameters and T together are a gauge: only their ratio shapes the model."
-    signal = "What the regulator of the temperature reads, smoothed: flips per unit, unless told otherwise."
-    drawn = (("temperature", "Temperature", "T", note), ("norm_over_t", "Norm over T", "|W| / T", norm))
-    drawn += (("smoothed_signal", "Signal of the thermostat", "smoothed signal", signal),)
+_T = "T of model and walkers, moved by a schedule or a regulator; every change is booked as work."
+_NORM = "Parameters and T together are a gauge: only their ratio shapes the model."
+_SIGNAL = "What the regulator of the temperature reads, smoothed: flips per unit, unless told otherwise."
+_RUNGS = "Rungs of the ladder on which walkers are stacks of replicas: earlier models, and the live one on top."
+_LOOKS = "Exchanges between the live model and the last frozen rung; when they are too rare the model is frozen."
+TEMPERED = (
+    ("temperature", "Temperature", "T", _T),
+    ("norm_over_t", "Norm over T", "|W| / T", _NORM),
+    ("smoothed_signal", "Signal of the thermostat", "smoothed signal", _SIGNAL),
+)
+LADDER = (("n_rungs", "Ladder", "rungs", _RUNGS), ("rung_acceptance", "Top of the ladder", "acceptance", _LOOKS))
+
+
+def _each(table: Table, drawn: tuple[tuple[str, str, str, str], ...]) -> list[Panel]:
+    """A panel for every column that has numbers. Args: column, title, label of the axis and note of each."""
     return [
         _simple(table, name, title, label, text, ((name, label, "train", "line"),))
         for name, title, label, text in drawn

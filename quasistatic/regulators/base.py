@@ -92,6 +92,11 @@ class AbstractRegulator(eqx.Module):
         """Whether it reads `Reading.gap`, which costs one more evaluation of the batch per update."""
         return False
 
+    @property
+    def sets_rate(self) -> bool:
+        """Whether it sets `controls.lr_scale`, which one master alone can do."""
+        return False
+
     def result(self, state: Any) -> IntScalarLike:
         """Named failure (a member of `RESULTS`) that the regulator has run into, 0 while all is well."""
         del state

@@ -33,6 +33,10 @@ class Scheduled(AbstractRegulator):
     def init(self) -> None:
         return None
 
+    @property
+    def sets_rate(self) -> bool:
+        return self.control == "lr_scale"
+
     def update(
         self,
         key: Key,

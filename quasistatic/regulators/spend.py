@@ -68,6 +68,10 @@ class SpendWork(AbstractRegulator):
     def init(self) -> Spent:
         return Spent(jnp.zeros(()), jnp.zeros(()))
 
+    @property
+    def sets_rate(self) -> bool:
+        return True
+
     def update(
         self,
         key: Key,

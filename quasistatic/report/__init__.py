@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from quasistatic.errors import InputError
+from quasistatic.report.ladder import ladder_sections
 from quasistatic.report.nudged import nudged_sections
 from quasistatic.report.page import page_of
 from quasistatic.report.sections import (
@@ -67,6 +68,7 @@ def render(run: Run) -> str:
     sections: list[Section] = [
         headline(summary),
         curves(run),
+        *ladder_sections(run),
         weights(run),
         pictures(run),
         configuration(run),

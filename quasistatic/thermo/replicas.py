@@ -10,13 +10,15 @@ both directions is the difference of free energy. Summed from a rung of known Z 
 
 A trajectory ladder is grown by *freezing*: the present model becomes a rung, and the stacks get one replica more. That
 is a step between updates. The replicas of the new rung are those of the model, dealt to other stacks of the same group,
-so a stack is a draw from the larger product as far as its walkers are independent draws from the model.
+so a stack is a draw from the larger product as far as its walkers are independent draws from the model. The replicas at
+the model stay where they are: whatever is remembered about a slot still belongs to it.
 
 Reference:
     Bereux et al. 2024 (arXiv 2405.15376) (rungs by acceptance); Bennett, J. Comput. Phys. 22, 245 (1976); Syed et al.,
     J. R. Stat. Soc. B 84, 321 (2022) (equal rejection).
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -62,6 +64,23 @@ class Crossings(NamedTuple):
     def log_z_steps(self) -> Float[np.ndarray, " n_pairs"]:
         """`log Z_{k+1} - log Z_k` of each pair by Bennett's acceptance ratio, nats."""
         return np.array([-(bar(self.up[:, k], self.down[:, k]).value or 0.0) for k in range(self.up.shape[1])])
+
+    def last_step_groups(self, n_groups: int) -> Float[np.ndarray, " n_groups"]:
+        """`log Z` of the last rung less that of the one below it in every group, nats, its exponential unbiased.
+
+        Bennett's ratio is unbiased in the logarithm, while groups are pooled by their `Z` (`log_z_from_groups`): left
+        as it is, every rung would add half its variance to the pooled `log Z`, however many groups there are. That half
+        is taken off; the variance is the spread of the groups, or Bennett's own where they are too few.
+
+        Args:
+            n_groups: groups of equal size, in the order of the rows.
+        """
+        up, down = self.up[:, -1].reshape(n_groups, -1), self.down[:, -1].reshape(n_groups, -1)
+        found = [bar(a, b) for a, b in zip(up, down, strict=True)]
+        steps = np.array([-(estimate.value or 0.0) for estimate in found])
+        if n_groups >= MIN_INDEPENDENT:
+            return steps - 0.5 * steps.var(ddof=1)
+        return steps - 0.5 * np.array([(estimate.stderr or 0.0) ** 2 for estimate in found])
 
     def log_z(self, start: float = 0.0) -> Estimate:
         """`log Z` of the last rung, from that of the first.
@@ -154,8 +173,8 @@ def freeze(
     dealt = (jnp.arange(m)[None, :] + shift[:, None]) % m + m * jnp.arange(ensemble.n_groups)[:, None]
     tops = cleared.x[:, -1][dealt.reshape(-1)]
     of_rung = None if log_z is None else float(np.mean(np.asarray(log_z)))
-    grown = Exchange(kernel.inner, kernel.ladder.extended(potential, of_rung), kernel.n_between)
-    x = jnp.concatenate([cleared.x, tops[:, None]], axis=1)
+    grown = dataclasses.replace(kernel, ladder=kernel.ladder.extended(potential, of_rung))
+    x = jnp.concatenate([cleared.x[:, :-1], tops[:, None], cleared.x[:, -1:]], axis=1)
     opened = eqx.filter_jit(Ensemble.open)(grown, potential, x, n_groups=ensemble.n_groups, context=ensemble.context)
     start = TwoFloat.zeros((ensemble.n_groups,), opened.u.dtype).add(offset)
     return grown, eqx.tree_at(lambda e: (e.log_z, e.anchored), opened, (start, ensemble.anchored))

@@ -107,7 +107,7 @@ def dissipation_row(
     least = bounds.length_work(float(ledger.length), max(int(state.step), 1))
     least = max(least, travelled(state) or 0.0)
     response = ledger.response
-    flattery = None if state.feedback is None else -float(state.feedback.bias.value)
+    flattery = None if state.feedback is None else -float(state.feedback.total)
     predicted = None if response is None else float(response.excess_work) + (flattery or 0.0)
     predicted = predicted if predicted is not None and math.isfinite(predicted) else None
     # a measured value within two standard errors of zero has no ratio

@@ -64,6 +64,7 @@ class Feedback(eqx.Module):
         n_blocks: complete blocks.
         optimiser: how the optimiser's state would have changed had the noise been one unit larger.
         parameters: likewise the parameters (order `path`), else None.
+        closed: bias in books that were closed before, nats: no part of the present `log Z`, but of the work done.
     """
 
     bias: TwoFloat
@@ -73,6 +74,7 @@ class Feedback(eqx.Module):
     n_blocks: Int[Array, ""]
     optimiser: Any
     parameters: Any
+    closed: Scalar
 
     @classmethod
     def open(cls, trained: Any, opt_state: Any, *, order: str, dtype: Any) -> "Feedback":
@@ -80,7 +82,21 @@ class Feedback(eqx.Module):
         zero = jnp.zeros((), dtype)
         memory = jax.tree.map(jnp.zeros_like, eqx.filter(opt_state, eqx.is_inexact_array))
         parameters = jax.tree.map(jnp.zeros_like, trained) if order == "path" else None
-        return cls(TwoFloat.zeros((), dtype), zero, zero, zero, jnp.zeros((), jnp.int32), memory, parameters)
+        return cls(TwoFloat.zeros((), dtype), zero, zero, zero, jnp.zeros((), jnp.int32), memory, parameters, zero)
+
+    def reopened(self) -> "Feedback":
+        """The estimate for books that begin anew: the driver's `log Z` was measured afresh, and not by work."""
+        zero, none = jnp.zeros_like(self.block), jnp.zeros_like(self.n_blocks)
+        return eqx.tree_at(
+            lambda f: (f.bias, f.block, f.previous, f.squares, f.n_blocks, f.closed),
+            self,
+            (TwoFloat.zeros((), zero.dtype), zero, zero, zero, none, self.total),
+        )
+
+    @property
+    def total(self) -> Scalar:
+        """Bias of all books since the start, nats."""
+        return self.closed + self.bias.value
 
     def stderr(self) -> Scalar:
         """Standard error of `bias`, nats; NaN before four blocks are complete.
@@ -147,6 +163,7 @@ class Feedback(eqx.Module):
             n_blocks=self.n_blocks + is_last,
             optimiser=self.optimiser,
             parameters=self.parameters,
+            closed=self.closed,
         )
 
 

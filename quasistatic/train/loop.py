@@ -7,7 +7,7 @@ resumed run computes exactly what an uninterrupted one computes. Only `max_minut
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,56 +26,16 @@ from quasistatic.evaluate.exact import is_enumerable, log_partition_exact
 from quasistatic.evaluate.likelihood import pseudo_likelihood
 from quasistatic.run import Archive
 from quasistatic.train import anchor, checkpoint
+from quasistatic.train.ascent import Ascent, Steering
 from quasistatic.train.auditing import AnchoredAuditor, audit, auditing_of
 from quasistatic.train.dissipated import DISSIPATED, travel
+from quasistatic.train.plan import Plan
 from quasistatic.train.probe import Probe
 from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
 from quasistatic.train.signals import StopSignals
 from quasistatic.train.state import TrainState
 from quasistatic.train.step import run_chunk
 from quasistatic.train.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When a run stops, records and saves. All in absolute steps.
-
-    Args:
-        n_steps: updates of the whole run.
-        record_every: steps between rows of metrics.
-        n_ages: log-spaced steps whose model is kept (and recorded).
-        checkpoint_every: steps between checkpoints.
-        max_minutes: wall-clock limit after which the run stops, resumable.
-        n_exact: ages whose exact log Z is computed at the end when the model can be enumerated.
-    """
-
-    n_steps: int
-    record_every: int = 100
-    n_ages: int = 25
-    checkpoint_every: int = 500
-    max_minutes: float | None = None
-    n_exact: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("n_steps", "record_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.n_ages < 0 or self.n_exact < 0:
-            raise InputError(f"n_ages and n_exact must be at least 0, got {self.n_ages} and {self.n_exact}")
-
-    @property
-    def ages(self) -> list[int]:
-        """Log-spaced steps from 1 to `n_steps`."""
-        spaced = np.geomspace(1, self.n_steps, max(self.n_ages, 1)) if self.n_ages else []
-        return sorted({round(s) for s in spaced})
-
-    def is_checkpoint(self, step: int) -> bool:
-        return step % self.checkpoint_every == 0 or step == self.n_steps
-
-    def stops(self, after: int) -> list[int]:
-        """Steps at which a chunk ends, later than `after`."""
-        every = {s for n in (self.record_every, self.checkpoint_every) for s in range(n, self.n_steps + 1, n)}
-        return sorted(s for s in every | set(self.ages) | {self.n_steps} if s > after)
 
 
 @runtime_checkable
@@ -133,6 +93,7 @@ def fit(
     folder: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    steering: Steering | None = None,
 ) -> Fit:
     """Trains a model.
 
@@ -145,6 +106,8 @@ def fit(
         folder: run folder for metrics, checkpoints, ages and the result; None keeps everything in memory.
         resume: continue from `folder/checkpoints/last.npz` when it exists.
         progress: receives rows while the run goes.
+        steering: of a ladder that grows with the model (trainers made by `trajectory.on_trajectory`); None leaves the
+            kernel as it is.
 
     Raises:
         InputError: data, model and trainer do not fit.
@@ -152,31 +115,41 @@ def fit(
     """
     _check_data(trainer, model, dataset)
     progress = progress or NoProgress()
+    ascent = None if steering is None else Ascent(key, trainer, steering)
+    plan = plan if ascent is None else replace(plan, every=ascent.steering.every)
     state = trainer.init(key, model)
+    if ascent is not None:
+        ascent.begin(state)
     recorder = _recorder(trainer, model, dataset, state)
     rows: list[dict[str, Any]] = []
     last = None if folder is None else folder / "checkpoints" / "last.npz"
     auditing = auditing_of(key, trainer, model, dataset, recorder)
     probe = Probe(trainer, dataset.train, plan.ages, folder)
     if resume and last is not None and last.exists():
-        state, rows = _resumed(state, folder, last, auditing)
+        state, rows = _resumed(state, model, folder, last, auditing, ascent)
         probe.restore(int(state.step))
     data = jnp.asarray(dataset.train, float)
     started = time.monotonic() - (rows[-1]["time_elapsed"] if rows else 0.0)
     begun = time.monotonic()
     best = max((row["score"] for row in rows if row["score"] is not None), default=None)
+    recorded = plan.rows
     progress.start(int(state.step), plan.n_steps)
     try:
         with StopSignals() as signals:
             for stop in plan.stops(int(state.step)):
                 n_before, clock = int(state.step), time.monotonic()
-                new = jax.block_until_ready(run_chunk(trainer, state, data, jnp.asarray(stop, jnp.int32)))
+                if ascent is None:
+                    new = jax.block_until_ready(run_chunk(trainer, state, data, jnp.asarray(stop, jnp.int32)))
+                else:
+                    new = ascent.advanced(state, data, stop)
                 result = RESULTS(int(new.result))
                 if result != RESULTS.ok:
                     _fail(folder, new, plan, result)
                 state = new
                 per_step = (time.monotonic() - clock) / (stop - n_before)
                 audit(auditing, state, stop - n_before, plan.ages, plan.n_steps, folder)
+                if stop not in recorded:
+                    continue
                 now = time.monotonic()
                 row = recorder.row(
                     state,
@@ -184,15 +157,16 @@ def fit(
                     time_step=per_step,
                     anchor=None if auditing is None else auditing.latest,
                 )
+                row |= {} if ascent is None else ascent.row()
                 rows.append(row)
                 progress.update(row | {"warning": probe.look(state)})
                 is_asked = signals.is_asked or _is_over(plan, begun)
-                best = _save(folder, state, recorder, plan, row, best, force=is_asked, auditing=auditing)
+                best = _save(folder, state, recorder, plan, row, best, force=is_asked, parts=(auditing, ascent))
                 if is_asked and stop < plan.n_steps:
                     return Fit(state, rows, RESULTS.ok, f"interrupted after step {stop}", True, folder)
     finally:
         progress.close()
-    summary = _summary(state, rows, recorder, plan, dataset, folder, auditing, probe)
+    summary = _summary(state, rows, recorder, plan, dataset, folder, auditing, probe, ascent)
     return Fit(state, rows, RESULTS.ok, summary["message"], False, folder, summary)
 
 
@@ -234,10 +208,15 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset, state: 
 
 
 def _resumed(
-    state: TrainState, folder: Path | None, last: Path, auditing: AnchoredAuditor | None
+    state: TrainState,
+    model: AbstractEnergy,
+    folder: Path | None,
+    last: Path,
+    auditing: AnchoredAuditor | None,
+    ascent: Ascent | None,
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     archive = Archive(last)
-    state = checkpoint.fill(state, archive)
+    state = checkpoint.fill(state, archive) if ascent is None else ascent.restored(archive, model)
     assert folder is not None
     if auditing is not None:
         done = anchor.read_rows(folder / "anchors.csv", until=int(state.step))
@@ -258,7 +237,7 @@ def _save(
     best: float | None,
     *,
     force: bool,
-    auditing: AnchoredAuditor | None,
+    parts: tuple[AnchoredAuditor | Ascent | None, ...],
 ) -> float | None:
     """Writes what this step has to leave behind; returns the best score so far."""
     score = row["score"]
@@ -274,8 +253,10 @@ def _save(
         if is_best:
             checkpoint.save(folder / "checkpoints" / "best.npz", {"": state}, meta)
         if plan.is_checkpoint(step) or force:
-            trees, more = ({}, {}) if auditing is None else auditing.saved()
-            checkpoint.save(folder / "checkpoints" / "last.npz", {"": state, **trees}, {**meta, **more})
+            trees: dict[str, Any] = {"": state}
+            for own, more in (part.saved() for part in parts if part is not None):
+                trees, meta = trees | own, meta | more
+            checkpoint.save(folder / "checkpoints" / "last.npz", trees, meta)
     return score if is_best else best
 
 
@@ -301,6 +282,7 @@ def _summary(
     folder: Path | None,
     auditing: AnchoredAuditor | None,
     probe: Probe,
+    ascent: Ascent | None,
 ) -> dict[str, Any]:
     """Final numbers, with the exact ones beside them when the model can be enumerated."""
     live = recorder.likelihoods(state, None if auditing is None else auditing.latest)
@@ -337,6 +319,7 @@ def _summary(
             **{name: last[name] for name in DISSIPATED},
             "probe": probe.rows[-1] | {"warning": probe.warning} if probe.rows else None,
         },
+        **({} if ascent is None else {"ladder": ascent.summary(state)}),
         "report": None,
         "time_total": last["time_elapsed"],
     }

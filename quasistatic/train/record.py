@@ -31,14 +31,15 @@ COLUMNS = (
     "flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr gradient_norm n_resampled "
     "accept_rate n_sweeps score log_z_exact anchor_step excess_work_stderr ll_approximate minimal_work efficiency "
     "predicted_work feedback_work predicted_ratio relaxation time_elapsed time_step temperature smoothed_signal gap "
-    "norm_over_t"
+    "norm_over_t n_rungs rung_acceptance lr_scale"
 ).split()
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
 shadow work are run totals of the driver's unweighted means per update; excess work, the approximate likelihood of the
 training rows and the least work for the distance travelled are explained in `dissipated`, temperature, gap and norm in
 `tempered`. `feedback_bias` estimates `log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for
 training without account weights. `predicted_work`, `feedback_work` (a part of it), `predicted_ratio` and `relaxation`
-(updates) are what is expected of the driver (`dissipated`)."""
+(updates) are what is expected of the driver (`dissipated`). `n_rungs` and `rung_acceptance` (of exchanges between the
+model and the last frozen rung) are of a ladder that grows (`ascent`); `lr_scale` is the factor on the learning rate."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -194,6 +195,9 @@ class Recorder:
             "time_elapsed": time_elapsed,
             "time_step": time_step,
             **temperature_row(state),
+            "n_rungs": None,
+            "rung_acceptance": None,
+            "lr_scale": float(state.controls.lr_scale),
         }
         row["score"] = self._score(state, row)
         return row
@@ -233,7 +237,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    integers = {"step", "n_resampled", "n_sweeps", "anchor_step"}
+    integers = {"step", "n_resampled", "n_sweeps", "anchor_step", "n_rungs"}
 
     def value(name: str, cell: str) -> Any:
         if cell == "":

@@ -208,3 +208,19 @@ def test_the_training_does_not_notice():
 def test_refused():
     with pytest.raises(InputError, match="feedback must be one of"):
         qs.jarzynski(qs.BlockGibbs(), optax.sgd(0.1), feedback="on")
+
+
+def test_books_that_begin_anew():
+    """What was measured afresh is no bias of the present log Z, and stays a part of the work done."""
+    trained = (jnp.zeros(3),)
+    feedback = Feedback.open(trained, trained, order="path", dtype=float)
+    for step in range(2 * BLOCK):
+        feedback = feedback.add(jnp.asarray(-0.25), step=jnp.asarray(step))
+    feedback = eqx.tree_at(lambda f: f.parameters, feedback, (jnp.ones(3),))
+    again = feedback.reopened()
+    assert float(again.bias.value) == 0 == int(again.n_blocks) and float(again.total) == -0.5 * BLOCK
+    again = again.add(jnp.asarray(-1.0), step=jnp.asarray(7))
+    assert float(again.bias.value) == -1 and float(again.total) == -0.5 * BLOCK - 1 == float(again.reopened().closed)
+    np.testing.assert_array_equal(
+        again.parameters[0], jnp.ones(3)
+    )  # the noise that the parameters carry is still there

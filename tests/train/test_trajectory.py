@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +18,10 @@ from quasistatic.errors import InputError, RunFailure
 from quasistatic.evaluate import log_partition_exact
 from quasistatic.kernels import BlockGibbs
 from quasistatic.thermo import as_samples
-from quasistatic.thermo.estimators import log_z_from_groups
+from quasistatic.thermo.estimators import bar, log_z_from_groups
 from quasistatic.thermo.replicas import Crossings, crossings, freeze, respaced, round_trips
+from quasistatic.train.ascent import Ascent, _ready
+from quasistatic.train.reading import reading_of
 from quasistatic.train.trajectory import Climbed, Steering, climb, on_trajectory
 
 BETA = 0.8
@@ -140,6 +143,49 @@ def test_weighted_training_on_a_ladder():
     assert_close(log_z_from_groups(climbed.state.auditor.log_partition_groups()), exact)
 
 
+def steered(regulator: Any) -> Ascent:
+    """The host steps of a training under a regulator."""
+    model = qs.RBM.initialise(jax.random.key(0), 3, 2)
+    return Ascent(jax.random.key(0), on_trajectory(qs.pcd(BlockGibbs(), OPTIMISER, regulators=(regulator,)), model))
+
+
+@pytest.fixture(scope="module")
+def opened() -> tuple[Any, Any]:
+    """A trainer of stacks without weights under the published law of temperature, and its first state."""
+    model = qs.RBM.initialise(jax.random.key(0), 3, 2, weight_scale=1.0)
+    plain = qs.pcd(BlockGibbs(), OPTIMISER, n_walkers=6, auditor_groups=0, regulators=(qs.EndogenousTemperature(1),))
+    trainer = on_trajectory(plain, model)
+    return trainer, trainer.init(jax.random.key(1), model)
+
+
+def test_the_gap_is_that_of_the_replicas_at_the_model(opened):
+    """What a regulator is told about data and walkers: the frozen rungs have no part in it."""
+    trainer, state = opened
+    state = eqx.tree_at(lambda s: (s.step, s.data_potential), state, (jnp.asarray(1), jnp.asarray(-0.7)))
+    u = jax.vmap(qs.Potential(state.model, state.controls.beta))(state.ensemble.x[:, -1])
+    reading = reading_of(trainer, state)
+    assert jnp.shape(reading.gap) == () and abs(float(reading.gap) - (-0.7 - float(u.mean()))) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_driver_whose_weights_are_not_used_is_frozen_as_it_is(opened):
+    """Weighted stacks are resampled before a rung is made of them, others keep their places and lose their weights."""
+    trainer, state = opened
+    heavy = jnp.array([9.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    weights = eqx.tree_at(lambda w: w.hi, state.ensemble.account.log_weight, heavy)
+    ensemble = eqx.tree_at(lambda e: e.account.log_weight, state.ensemble, weights)
+    still, potential = qs.Controls.of(n_sweeps=0), qs.Potential(state.model, state.controls.beta)
+    kept, resampled = (_ready(jax.random.key(0), trainer, potential, ensemble, still, flag) for flag in (False, True))
+    np.testing.assert_array_equal(kept.x, ensemble.x)
+    np.testing.assert_array_equal(resampled.x, jnp.broadcast_to(ensemble.x[:1], ensemble.x.shape))
+    for found in (kept, resampled):
+        assert float(found.ess()[0]) == pytest.approx(1.0)
+
+
+def test_a_schedule_of_another_control_is_no_second_master():
+    assert steered(qs.Scheduled("n_sweeps", lambda step: 1)).looks == []
+
+
 def test_crossings_of_gaussian_works():
     """Works between two laws that differ by a shift: closed forms of acceptance and free energy."""
     random = np.random.default_rng(5)
@@ -151,6 +197,24 @@ def test_crossings_of_gaussian_works():
     # the sum of both works is N(d^2, 2 d^2), and E min(1, e^-s) of N(m, 2 m) is 2 Phi(-sqrt(m / 2))
     assert abs(value[0] - 2 * norm.cdf(-d / np.sqrt(2))) < 4.5 * error[0] < 0.01
     assert_close(measured.log_z(10.0), 10.0 - f)
+
+
+def test_anchors_are_unbiased_where_groups_are_pooled():
+    """Bennett's ratio in small groups: its exponential is right on average, which it is not as it comes."""
+    random, d, n_groups, m = np.random.default_rng(8), 2.0, 16, 16
+    fair, plain = [], []
+    for _ in range(40):
+        up, down = d**2 / 2 + d * random.standard_normal((2, n_groups * m, 1))
+        steps = Crossings(up, down).last_step_groups(n_groups)
+        fair.append(np.exp(steps).mean())
+        plain.append(np.exp(steps + 0.5 * steps.var(ddof=1)).mean())
+    (mean, error), (biased, _) = [(np.mean(x), np.std(x, ddof=1) / np.sqrt(len(x))) for x in (fair, plain)]
+    print(mean, biased, error)
+    assert abs(mean - 1) < 4.5 * error < 0.15 and biased - 1 > 4.5 * error
+    few = Crossings(up[: 8 * m], down[: 8 * m])
+    found = [bar(a, b) for a, b in zip(few.up.reshape(8, m), few.down.reshape(8, m), strict=True)]
+    wanted = [-found.value - (found.stderr or 0) ** 2 / 2 for found in found]
+    np.testing.assert_allclose(few.last_step_groups(8), wanted, rtol=1e-12)
 
 
 def test_equal_rejection():
@@ -181,6 +245,8 @@ def test_equal_rejection():
             ),
             "on_trajectory",
         ),
+        (lambda: steered(qs.SpendWork(0.1)), "SpendWork"),
+        (lambda: steered(qs.Scheduled("lr_scale", lambda step: 1.0)), "Scheduled"),
     ],
 )  # fmt: skip
 def test_refused(make, message):

@@ -1,0 +1,36 @@
+"""From the section `[exchange]` to a trainer of stacks and its steering, and back from stacks to samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quasistatic.cli.config import Config
+from quasistatic.energies import AbstractEnergy
+from quasistatic.train.ascent import Steering
+from quasistatic.train.trainer import Trainer
+from quasistatic.train.trajectory import on_trajectory
+
+
+def has_stacks(config: Config) -> bool:
+    """Whether the walkers of a run are stacks of replicas."""
+    return config.exchange.kind != "none"
+
+
+def stacked_trainer(config: Config, trainer: Trainer, model: AbstractEnergy) -> Trainer:
+    """The trainer as it is, or with stacks of replicas. Args: configuration, trainer, initial model."""
+    return on_trajectory(trainer, model, n_between=config.exchange.n_between) if has_stacks(config) else trainer
+
+
+def steering_of(config: Config) -> Steering | None:
+    """When a run looks at its ladder and what it does about it, or None without one."""
+    section = config.exchange
+    if not has_stacks(config):
+        return None
+    return Steering(
+        section.every, section.target, section.torn, section.factor, section.max_rungs, section.max_rejections
+    )
+
+
+def at_model(config: Config, x: Any) -> Any:
+    """Stored walkers as samples of the model, of stacks the last replica. Args: positions, walkers first."""
+    return x[:, -1] if has_stacks(config) else x
