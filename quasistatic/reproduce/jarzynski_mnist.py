@@ -212,11 +212,10 @@ def _show(method: str, stop: int, size: Size, row: tuple, auditing: AnchoredAudi
 
 def auditor(key: Key, model: Neural, test: Any, size: Size) -> AnchoredAuditor:
     """Audits copies beside the updates; their likelihoods are of the test images."""
-    potential_mean = jax.jit(lambda energy, x: jnp.mean(jax.lax.map(energy, x, batch_size=256)))
 
     def likelihoods(energy: Any, beta: Any, log_z: Estimate) -> tuple[Estimate, Estimate]:
         del beta
-        found = -log_z - float(potential_mean(energy, jnp.asarray(test)))
+        found = -log_z - float(_mean_potential(energy, jnp.asarray(test)))
         return found, found
 
     kernel = HMC(n_leapfrog=4)
@@ -225,6 +224,11 @@ def auditor(key: Key, model: Neural, test: Any, size: Size) -> AnchoredAuditor:
     return AnchoredAuditor(
         key, plan, kernel, model.base(), likelihoods, beta=1.0, step_size=0.25, cost=cost / kernel.n_leapfrog
     )
+
+
+@jax.jit
+def _mean_potential(energy: Any, x: Any) -> Any:
+    return jnp.mean(jax.lax.map(energy, x, batch_size=256))
 
 
 def masses_of(data: DigitMixture, x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -257,7 +261,7 @@ def weighed(key: Key, model: Any, data: DigitMixture, size: Size, *, n_groups: i
     # ratio estimator: groups are independent
     residual = (w[:, None] * (one_hot - masses)).reshape(n_groups, -1, len(DIGITS)).sum(1) / w.sum()
     stderr = np.sqrt((residual**2).sum(0) * n_groups / (n_groups - 1))
-    energy = float(jnp.mean(jax.lax.map(model, jnp.asarray(data.dataset.test), batch_size=256)))
+    energy = float(_mean_potential(model, jnp.asarray(data.dataset.test)))
     entropy = energy + (log_z.value if log_z.value is not None else np.nan)
     return Masses(log_z, entropy, masses, stderr, float(w.sum() ** 2 / (w**2).sum()))
 

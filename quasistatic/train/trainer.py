@@ -149,8 +149,7 @@ class Trainer(eqx.Module):
         self.kernel.check(model)
         self.rule.check(model)
         law = self.starting_law(model)
-        opened = eqx.filter_jit(_open_populations)(self, key, model, law)
-        ensemble, auditor = opened
+        ensemble, auditor = _open_populations(self, key, model, law)
         trained = eqx.filter(model, eqx.is_inexact_array)
         opt_state = self.optimiser.init(trained)
         feedback = None
@@ -178,16 +177,18 @@ class Trainer(eqx.Module):
         )
 
 
+# not of the trainer: trainers that differ in rules and regulators share the program
+_opened_at_law = eqx.filter_jit(open_at_law)
+
+
 def _open_populations(
     trainer: Trainer, key: Key, model: AbstractEnergy, law: AbstractTractable
 ) -> tuple[Ensemble, Ensemble | None]:
-    potential = Potential(model, trainer.controls.beta)
-
     def opened(purpose: str, n_walkers: int, n_groups: int) -> Ensemble:
-        return open_at_law(
+        return _opened_at_law(
             named(key, purpose),
             trainer.kernel,
-            potential,
+            Potential(model, trainer.controls.beta),
             law,
             n_walkers=n_walkers,
             n_groups=n_groups,
