@@ -193,8 +193,8 @@ def check_push(network: AbstractNetwork, cost: AbstractCost, nudge: float) -> No
     is_quadratic = isinstance(network, Layered) and network.readout is None and cost.is_quadratic
     if is_quadratic and isinstance(network.units[-1], (Box, Real)) and not nudge < 1:
         raise InputError(
-            f"the nudge -b pushes outputs away, which their well of curvature 1 holds for b < 1 only, got b = {nudge:g}; "
-            "lower the nudge, or use a one-sided rule"
+            "the nudge -b pushes outputs away, which their well of curvature 1 holds for b < 1 only, got "
+            f"b = {nudge:g}; lower the nudge, or use a one-sided rule"
         )
 
 
