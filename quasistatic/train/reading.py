@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from quasistatic._types import Scalar
 from quasistatic.energies.potential import Potential
 from quasistatic.regulators import Reading
+from quasistatic.thermo.process import as_samples
 from quasistatic.train.state import TrainState
 from quasistatic.train.trainer import Trainer
 
@@ -21,7 +22,8 @@ def reading_of(trainer: Trainer, state: TrainState) -> Reading:
         flip_rate = jnp.where(has_moved, ledger.last_flip_rate, nan)
     if needs_gap(trainer):
         # the switch of this step evaluates the same: compiled once
-        u = jax.vmap(Potential(state.model, state.controls.beta))(ensemble.x, ensemble.context)
+        seen = as_samples(trainer.kernel, ensemble)
+        u = jax.vmap(Potential(state.model, state.controls.beta))(seen.x, seen.context)
         gap = jnp.where(has_moved, state.data_potential - jnp.mean(u), nan)
     return Reading(
         step=state.step,
@@ -30,6 +32,7 @@ def reading_of(trainer: Trainer, state: TrainState) -> Reading:
         flip_rate=flip_rate,
         excess_work=ledger.last_excess,
         gap=gap,
+        ahead=ledger.ahead,
     )
 
 
