@@ -20,7 +20,7 @@ from quasistatic.energies.costs import AbstractCost
 from quasistatic.energies.hopfield import Layered
 from quasistatic.energies.nudged import AbstractNetwork, Example, Nudged, weighted_gradient
 from quasistatic.energies.potential import Potential
-from quasistatic.energies.wells import Box, Real
+from quasistatic.energies.wells import AbstractWell
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
 from quasistatic.thermo.controls import Controls
@@ -191,7 +191,7 @@ def check_push(network: AbstractNetwork, cost: AbstractCost, nudge: float) -> No
         nudge: `b > 0`, of phases at `-b`.
     """
     is_quadratic = isinstance(network, Layered) and network.readout is None and cost.is_quadratic
-    if is_quadratic and isinstance(network.units[-1], (Box, Real)) and not nudge < 1:
+    if is_quadratic and isinstance(network.units[-1], AbstractWell) and not nudge < 1:
         raise InputError(
             "the nudge -b pushes outputs away, which their well of curvature 1 holds for b < 1 only, got "
             f"b = {nudge:g}; lower the nudge, or use a one-sided rule"

@@ -1,9 +1,10 @@
 """Probes: do the driver's walkers stay where they are when the model is held fixed?
 
 At every stored age some walkers of the driver are copied and moved on for many times the sweeps of an update, at the
-parameters of that age. If their mean potential (by their weights, where the gradient uses these) drifts away, the walkers that make the gradient are not in equilibrium,
-and the model that is learned lives in the dynamics of its short runs. A probe reads the driver, never the auditor, and
-nothing reads the probe: training is the same with and without it.
+parameters of that age. If their mean potential (by their weights, where the gradient uses these) drifts away, the
+walkers that make the gradient are not in equilibrium, and the model that is learned lives in the dynamics of its short
+runs. A probe reads the driver, never the auditor, and nothing reads the probe: training is the same with and without
+it.
 
 Reference:
     Decelle, Furtlehner and Seoane, NeurIPS 2021 (arXiv 2105.13889); Agoritsas, Catania, Decelle and Seoane, ICML 2023
