@@ -1,6 +1,6 @@
 """Configuration of a run: one strict model per section, from a recipe or a TOML file and `--set` overrides.
 
-A run is described by nine flat sections. Every key has a type and a range; an unknown key, a wrong type or a
+A run is described by ten flat sections. Every key has a type and a range; an unknown key, a wrong type or a
 value out of range is refused in one line that names the key, the value and what is allowed. Nothing here
 needs JAX, so that a typing error is found in a moment.
 """

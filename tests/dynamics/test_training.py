@@ -153,7 +153,7 @@ def test_curie_weiss_learns_the_exact_coupling():
 def test_rbm_generates_best_at_t_equal_k():
     """Stochastic Rdm-5 training of the enumerated RBM: quality is best at five steps in every run."""
     machine, theta, law = training_data()
-    k, seeds, parts = 5, 16, ((1.5, 1200), (0.3, 400))
+    k, seeds, parts = 5, 12, ((1.5, 1200), (0.3, 400))
     states = machine.states()
     data = np.repeat(states, np.round(100 * law).astype(int), axis=0)
     assert np.allclose(empirical_law(data, (0.0, 1.0)), law)
