@@ -190,8 +190,9 @@ def check_push(network: AbstractNetwork, cost: AbstractCost, nudge: float) -> No
         cost: cost of the output.
         nudge: `b > 0`, of phases at `-b`.
     """
-    is_quadratic = isinstance(network, Layered) and network.readout is None and cost.is_quadratic
-    if is_quadratic and isinstance(network.units[-1], AbstractWell) and not nudge < 1:
+    if not isinstance(network, Layered) or network.readout is not None or not cost.is_quadratic:
+        return
+    if isinstance(network.units[-1], AbstractWell) and not nudge < 1:
         raise InputError(
             "the nudge -b pushes outputs away, which their well of curvature 1 holds for b < 1 only, got "
             f"b = {nudge:g}; lower the nudge, or use a one-sided rule"
