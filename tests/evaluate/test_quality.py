@@ -111,6 +111,16 @@ def test_nearest_neighbour_fractions_of_the_worked_example_and_of_copies():
     assert np.allclose(distance, np.sqrt(((y[:, None] - x[None]) ** 2).sum(2)).min(1), atol=1e-5)
 
 
+def test_data_most_of_which_are_equal():
+    """More than half of the pairs at distance 0: the kernel still has a width; and none without any distance."""
+    rows = np.zeros((40, 3))
+    rows[:6] = 1.0
+    found = Reference(rows).scores(rows[::-1])
+    assert np.isfinite(found["mmd2"]) and np.isfinite(found["mmd"])
+    with pytest.raises(InputError, match="equal"):
+        Reference(np.ones((8, 3)))
+
+
 def test_compressed_size_is_an_entropy():
     rng = np.random.default_rng(4)
     random = (rng.random((4000, 64)) < 0.5).astype(float)
