@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
+import shutil
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +74,19 @@ def check_creatable(folder: Path) -> None:
         raise InputError(f"cannot create {folder}: no permission to write in {parent}; choose another --out")
 
 
-def stored_config(folder: Path) -> Config | None:
-    """Configuration that a folder was made with, or None when nothing has been written into it.
+@contextlib.contextmanager
+def removed_if_refused(folder: Path, *, is_new: bool) -> Iterator[None]:
+    """Leaves no trace of a run that is refused before its first step. Args: folder; whether this run made it."""
+    try:
+        yield
+    except InputError:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
+
+
+def config_file(folder: Path) -> Path | None:
+    """The config.toml of a run folder, or None when nothing has been written into it.
 
     Raises:
         InputError: the folder holds something else than a run of this package.
@@ -88,6 +102,18 @@ def stored_config(folder: Path) -> Config | None:
             raise InputError(
                 f"{folder} is not a run folder: it has no config.toml but holds {min(foreign)!r}; choose another --out"
             )
+        return None
+    return path
+
+
+def stored_config(folder: Path) -> Config | None:
+    """Configuration that a folder was made with, or None when nothing has been written into it.
+
+    Raises:
+        InputError: the folder holds something else than a run of this package, or a damaged one.
+    """
+    path = config_file(folder)
+    if path is None:
         return None
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))

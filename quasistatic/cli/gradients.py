@@ -45,9 +45,10 @@ def print_gradients(folder: Path, *, is_json: bool = False) -> None:
 
 
 def _table(found: list[Agreement]) -> Table:
-    shown = Table(title=f"gradients of {N_EXAMPLES} examples beside: {found[0].reference}")
-    for name in ("estimator", "layer", "cosine", "difference", "from noise"):
-        shown.add_column(name, justify="left" if name in ("estimator", "layer") else "right")
+    shown = Table(title=f"gradients of {N_EXAMPLES} examples")
+    for name in ("estimator", "reference", "layer", "cosine", "difference", "from noise"):
+        shown.add_column(name, justify="left" if name in ("estimator", "reference", "layer") else "right")
     for row in found:
-        shown.add_row(row.estimator, row.layer, f"{row.cosine:.4f}", f"{row.relative:.2%}", f"{row.expected:.2%}")
+        numbers = f"{row.cosine:.4f}", f"{row.relative:.2%}", f"{row.expected:.2%}"
+        shown.add_row(row.estimator, row.reference, row.layer, *numbers)
     return shown

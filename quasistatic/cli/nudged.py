@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from quasistatic.cli import folders
+from quasistatic.cli.build import absolute
 from quasistatic.cli.live import LiveLine, clock
 from quasistatic.cli.nudged_config import NudgedConfig, load, same_run, stored
 from quasistatic.cli.results import write_report_of
@@ -36,7 +37,6 @@ def train_nudged(
     settings: Sequence[str],
     *,
     out: Path | None = None,
-    is_resumed: bool = False,
     max_minutes: float | None = None,
 ) -> int:
     """Trains, writes the report, prints the result.
@@ -44,8 +44,7 @@ def train_nudged(
     Args:
         recipe: recipe or TOML file; None for the settings of the folder that is resumed.
         settings: `section.key=value` overrides.
-        out: run folder.
-        is_resumed: go on with the run in `out`.
+        out: run folder, new or one of this kind to go on with.
         max_minutes: limit of this session.
 
     Returns:
@@ -55,15 +54,24 @@ def train_nudged(
         InputError: something given is wrong; nothing was written.
         RunFailure: the run stopped itself for a named reason.
     """
-    if out is not None and out.exists() and not is_resumed:
-        raise InputError(f"{out} already exists; add --resume to go on with it, or choose another --out")
+    begun = None if out is None else folders.config_file(out)
     config = load(recipe, out, settings)
-    if out is not None and (out / "config.toml").is_file() and not same_run(config, stored(out)):
-        raise InputError(f"{out} was started with other settings; resume it with its own, or choose another --out")
+    if config.data.path is not None:
+        config = _with_path(config, absolute(config.data.path))
+    if out is not None:
+        if begun is not None and not same_run(config, stored(out)):
+            raise InputError(f"{out} was started with other settings; resume it with its own, or choose another --out")
+        folders.check_checkpoint(out)
+        folders.check_creatable(out)
     network, trainer, data = build(config)
+    key = jax.random.key(config.run.seed)
+    trainer.init(key, network, len(data.dataset.train))  # what does not fit is refused before anything is written
+    if out is not None:
+        folders.check_same_data(out, data.dataset)
     folder = folders.numbered(config.run.recipe) if out is None else out
+    is_new = out is None or not out.exists()
     folders.make(folder)
-    if not (folder / "config.toml").is_file():
+    if begun is None:
         write_text(folder / "config.toml", dump(config))
         write_text(folder / "environment.json", json.dumps(folders.environment(data.dataset), indent=1) + "\n")
     plan = NudgedPlan(
@@ -72,8 +80,8 @@ def train_nudged(
         max_minutes or config.run.max_minutes,
         config.record.n_sweeps_evaluated,
     )
-    key = jax.random.key(config.run.seed)
-    done = fit_nudged(key, trainer, network, data, plan, folder=folder, resume=True, progress=LiveLine(folder.name))
+    with folders.removed_if_refused(folder, is_new=is_new):
+        done = fit_nudged(key, trainer, network, data, plan, folder=folder, resume=True, progress=LiveLine(folder.name))
     if done.is_interrupted:
         print(f"stopped in time; go on with: quasistatic train --out {folder} --resume", file=sys.stderr)
         return INTERRUPTED
@@ -113,10 +121,14 @@ def restore(
     """Trainer, last state, data and configuration of a run folder. Raises: InputError when it is not such a run."""
     config = stored(folder)
     if data is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"path": data})})
+        config = _with_path(config, absolute(data))
     network, trainer, labelled = build(config, with_test=with_test)
     state = trainer.init(jax.random.key(config.run.seed), network, len(labelled.dataset.train))
     return trainer, checkpoint.fill(state, Archive(folder / "checkpoints" / "last.npz")), labelled, config
+
+
+def _with_path(config: NudgedConfig, path: str | None) -> NudgedConfig:
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
 def build(config: NudgedConfig, *, with_test: bool = False) -> tuple[Layered, NudgedTrainer, Labelled]:

@@ -125,13 +125,21 @@ def load(recipe: str | None, folder: Path | None, settings: Iterable[str]) -> Nu
         config = NudgedConfig.model_validate(raw)
     except ValidationError as error:
         raise InputError(toml.problem(error, raw, keys(), name)) from None
-    if bool(config.network.hidden) == bool(config.network.channels) and config.network.output == "softmax":
-        raise InputError(f"{name}: a softmax read-out needs network.hidden; give it")
-    if config.network.hidden and config.network.channels:
-        raise InputError(f"{name}: give network.hidden or network.channels, not both")
+    _check_network(config.network, name)
     if config.data.source == "digits" and config.data.path is not None:
         raise InputError(f"{name}: data.path is not used by data.source = 'digits'; drop it")
     return config
+
+
+def _check_network(network: NetworkSection, name: str) -> None:
+    if network.hidden and network.channels:
+        raise InputError(f"{name}: give network.hidden or network.channels, not both")
+    if network.output == "softmax" and not network.hidden:
+        raise InputError(f"{name}: a softmax read-out needs network.hidden; give it")
+    if network.channels and (network.units, network.output) != ("box", "real"):
+        raise InputError(
+            f"{name}: network.channels make box units with real outputs; drop network.units and network.output"
+        )
 
 
 def stored(folder: Path) -> NudgedConfig:

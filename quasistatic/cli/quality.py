@@ -113,7 +113,8 @@ def _measured(
     config, which = run.settings, found["which"]
     model = run.model_at(age, "averaged" if which == "averaged" else "raw")
     kernel = with_schedule(config, make_kernel(config, model))
-    beta, key = config.model.beta, jax.random.fold_in(jax.random.key(SEED), age)
+    beta = float(dict(run.ages())[age].meta.get("beta", config.model.beta))  # a regulator may have changed it
+    key = jax.random.fold_in(jax.random.key(SEED), age)
     curve = quality_curve(
         named(key, "curve"), model, kernel, law, reference, found["times"], beta=beta,
         step_size=config.kernel.step_size, n_chains=found["n_chains"], progress=progress,

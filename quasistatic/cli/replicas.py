@@ -96,8 +96,9 @@ def draw_on_ladder(
         about["rungs"] = [age.step for age in chosen.ages]
     else:
         exchange, first = tempered(
-            named(key, "rungs"), kernel, potential, start, n_rungs=n_rungs, n_records=n_records, n_sweeps=thin
-        )
+            named(key, "rungs"), kernel, potential, start, n_rungs=n_rungs, n_records=n_records, n_sweeps=thin,
+            step_size=run.settings.kernel.step_size,
+        )  # fmt: skip
         assert isinstance(exchange.ladder, Tempered)
         about["rungs"] = [float(1 / ratio) for ratio in np.asarray(exchange.ladder.ratios)]
     for purpose in ("burn", "move"):

@@ -132,6 +132,8 @@ def chosen_walkers(key: Key, run: LoadedRun, n: int, which: str) -> tuple[Float[
     walkers = jnp.asarray(at_model(run.settings, archive["ensemble/x"]))
     if run.settings.training.method == "jarzynski":
         log_weight = jnp.asarray(archive["ensemble/account/log_weight/hi"])
+        log_z = jnp.asarray(archive["ensemble/log_z/hi"])  # of the groups, which weigh by it
+        log_weight += jnp.repeat(log_z - jnp.max(log_z), len(walkers) // len(log_z))
         chosen = jax.random.categorical(key, log_weight, shape=(n,))
     elif n <= len(walkers):
         chosen = jax.random.permutation(key, len(walkers))[:n]

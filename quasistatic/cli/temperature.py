@@ -59,8 +59,9 @@ def check_temperature(config: Any) -> None:
                 raise InputError(
                     f"temperature.{name} belongs to temperature.kind = {kind!r}, not {section.kind!r}; drop it"
                 )
-    if section.beta_power != 1 and config.optimiser.kind == "natural":
-        raise InputError("optimiser.kind = 'natural' needs temperature.beta_power = 1, the gradient of its metric")
+    optimiser = config.optimiser.kind
+    if section.beta_power != 1 and optimiser in ("natural", "least-work"):
+        raise InputError(f"optimiser.kind = {optimiser!r} needs temperature.beta_power = 1, the gradient of its metric")
     if section.kind == "fixed":
         return
     if config.model.kind == "mixture":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,14 +61,14 @@ def train_run(
         InputError: something given is wrong; nothing was written.
         RunFailure: the run stopped itself for a named reason.
     """
-    if is_nudged(recipe, out if is_resumed else None):
-        given = [*settings, *(s for s in _shortcuts(seed, energy, data))]
-        with on_device(device):
-            return train_nudged(recipe, given, out=out, is_resumed=is_resumed, max_minutes=max_minutes)
-    stored = _stored(out, is_resumed)
-    shortcuts = _shortcuts(seed, energy, data)
     if max_minutes is not None and not 0 < max_minutes < float("inf"):
         raise InputError(f"--max-minutes must be a positive number, got {max_minutes}")
+    _check_out(out, is_resumed)
+    shortcuts = list(_shortcuts(seed, energy, data))
+    if is_nudged(recipe, out if is_resumed else None):
+        with on_device(device):
+            return train_nudged(recipe, [*settings, *shortcuts], out=out, max_minutes=max_minutes)
+    stored = None if out is None else folders.stored_config(out)
     config = _config(recipe, [*settings, *shortcuts], stored)
     if out is not None:
         if stored is not None:
@@ -98,13 +97,10 @@ def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool, max_
         max_minutes=max_minutes or config.run.max_minutes,
     )
     try:
-        done = fit(
-            *parts, plan, folder=folder, resume=True, progress=LiveLine(folder.name), steering=steering_of(config)
-        )
-    except InputError:
-        if is_new and not existed:  # refused before the first step: leave no trace
-            shutil.rmtree(folder)
-        raise
+        with folders.removed_if_refused(folder, is_new=is_new and not existed):
+            done = fit(
+                *parts, plan, folder=folder, resume=True, progress=LiveLine(folder.name), steering=steering_of(config)
+            )
     except RunFailure as failure:
         write_report_of(folder)
         message = f"{failure}; the last good state is in {folder / 'checkpoints'}"
@@ -117,14 +113,11 @@ def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool, max_
     return 0
 
 
-def _stored(out: Path | None, is_resumed: bool) -> Config | None:
-    if out is None:
-        if is_resumed:
-            raise InputError("--resume needs --out DIR, the run folder to go on with")
-        return None
-    if out.exists() and not is_resumed:
+def _check_out(out: Path | None, is_resumed: bool) -> None:
+    if out is None and is_resumed:
+        raise InputError("--resume needs --out DIR, the run folder to go on with")
+    if out is not None and out.exists() and not is_resumed:
         raise InputError(f"{out} already exists; add --resume to go on with it, or choose another --out")
-    return folders.stored_config(out)
 
 
 def _shortcuts(seed: int | None, energy: str | None, data: str | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Evidence: one number with its threshold, its error, and the regime that it speaks for.
 
-`SOURCES` lists the functions that look for evidence. A new quantity is one more function `(run, probe) -> list of
-Evidence` in one more file and one more entry there; nothing else has to know about it.
+`quasistatic.diagnose.SOURCES` lists the functions that look for evidence. A new quantity is one more function
+`(run, probe) -> list of Evidence` in one more file and one more entry there; nothing else has to know about it.
 """
 
 from __future__ import annotations

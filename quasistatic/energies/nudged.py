@@ -103,8 +103,8 @@ class Declared(AbstractNetwork):
     ```
 
     Args:
-        function: callable of the state, or of the state and the inputs; the floating-point arrays of an Equinox module
-            or energy are its parameters.
+        function: callable of the state, or of the state and the inputs (a second positional parameter without a
+            default, or with None); the floating-point arrays of an Equinox module or energy are its parameters.
         output: positions of the output in a flat state, or a function of the state.
         levels: states of discrete units, such as `(-1, 1)`; None for continuous ones.
     """
@@ -125,7 +125,7 @@ class Declared(AbstractNetwork):
         self.function = function
         self.where = output if callable(output) else tuple(int(i) for i in output)
         self.levels = levels
-        self.has_inputs = not isinstance(function, AbstractEnergy) and len(inspect.signature(function).parameters) > 1
+        self.has_inputs = not isinstance(function, AbstractEnergy) and _takes_inputs(function)
 
     def energy(self, x: Sample, inputs: Any) -> Scalar:
         value = jnp.asarray(self.function(x, inputs) if self.has_inputs else self.function(x))
@@ -136,6 +136,13 @@ class Declared(AbstractNetwork):
     def output(self, x: Sample) -> Float[Array, " n_out"]:
         where: Any = self.where
         return x[jnp.asarray(where)] if isinstance(where, tuple) else jnp.atleast_1d(where(x))
+
+
+def _takes_inputs(function: Callable[..., Any]) -> bool:
+    """Whether the second parameter is an argument; other defaults, as of a closure, belong to the function."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    given = [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    return len(given) > 1 and (given[1].default is inspect.Parameter.empty or given[1].default is None)
 
 
 def weighted_gradient(

@@ -28,12 +28,8 @@ class Well(eqx.Module):
     curvature: Float[Array, " n"]
 
 
-class Box(AbstractUnits):
-    """Units on [0, 1] with energy `x^2 / 2` besides their field: hard-sigmoid units at temperature zero.
-
-    Args:
-        size: number of units.
-    """
+class AbstractWell(AbstractUnits):
+    """Continuous units with energy `x^2 / 2` besides their field. Args: size: number of units."""
 
     size: int = eqx.field(static=True)
     levels = None
@@ -43,6 +39,10 @@ class Box(AbstractUnits):
 
     def natural(self, field: Float[Array, " n"]) -> Well:
         return Well(field, jnp.ones_like(field))
+
+
+class Box(AbstractWell):
+    """Units on [0, 1]: hard-sigmoid units at temperature zero. Args: size: number of units."""
 
     def cgf(self, natural: Well) -> Float[Array, " n"]:
         return truncated.log_normaliser(natural.field, natural.curvature)
@@ -70,17 +70,8 @@ class Box(AbstractUnits):
             raise InputError(f"{name} holds values outside [0, 1], the range of box units; rescale it")
 
 
-class Real(AbstractUnits):
-    """Units on the line with energy `x^2 / 2` besides their field: linear read-outs. Args: size: number of units."""
-
-    size: int = eqx.field(static=True)
-    levels = None
-
-    def energies(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        return 0.5 * x**2
-
-    def natural(self, field: Float[Array, " n"]) -> Well:
-        return Well(field, jnp.ones_like(field))
+class Real(AbstractWell):
+    """Units on the line: linear read-outs. Args: size: number of units."""
 
     def cgf(self, natural: Well) -> Float[Array, " n"]:
         f, c = natural.field, natural.curvature
@@ -119,7 +110,7 @@ def with_well(
     Raises:
         InputError: units that have no such rule.
     """
-    if isinstance(units, (Box, Real)):
+    if isinstance(units, AbstractWell):
         return Well(natural.field + field, natural.curvature + curvature)
     if isinstance(units, Binary):
         return natural + field - 0.5 * curvature

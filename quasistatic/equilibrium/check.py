@@ -2,8 +2,9 @@
 
 At temperature zero the reference is the implicit-function gradient `dC(s*(theta)) / dtheta` of the free fixed point, by
 automatic differentiation through one more sweep and a linear solve; nudges differ from it by their own order. Above
-zero, networks whose states can be enumerated have exact phases. Otherwise the estimators are compared with each other:
-the reference is reweighting with the largest budget.
+zero, networks whose states can be enumerated have exact phases. Otherwise the references are estimates of the same
+target from the free phase alone: its covariance, and the free samples reweighted to the nudges. Estimators that push
+outputs out of their well are left out.
 
 Reference:
     Ernoult et al. 2019 (arXiv 1905.13633), the comparison of nudged and backpropagated gradients.
@@ -29,7 +30,8 @@ from quasistatic.energies.nudged import Example
 from quasistatic.equilibrium.contrast import contrast
 from quasistatic.equilibrium.covariance import covariance
 from quasistatic.equilibrium.estimators import ESTIMATORS, estimate
-from quasistatic.equilibrium.phases import Setup, gradient, table
+from quasistatic.equilibrium.phases import Phase, Setup, check_push, gradient, table
+from quasistatic.equilibrium.reweighting import reweighted, reweighting
 from quasistatic.equilibrium.rule import AT_ANY, EquilibriumPropagation
 from quasistatic.errors import InputError
 from quasistatic.kernels.layered import LayeredGibbs, settle, sweep
@@ -37,6 +39,8 @@ from quasistatic.thermo.controls import Controls
 
 MAX_UNITS = 14
 """Discrete units up to which states are enumerated."""
+REFERENCES = {"one-sided": "reweighting", "centred": "reweighting to both nudges", "loss": "covariance"}
+"""What stands in for exact phases of every target."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Agreement:
         layer: name of the parameter array.
         cosine: of the angle between mean estimate and reference.
         relative: norm of their difference over that of the reference.
-        expected: the same from the standard errors alone; 0 without noise.
+        expected: the same from the standard errors alone, those of an estimated reference included; 0 without noise.
         reference: what it was compared with.
     """
 
@@ -143,7 +147,7 @@ def _at_zero(
 ) -> list[Agreement]:
     exact = _flat(implicit_gradient(network, cost, inputs, targets))
     found = []
-    for variant in AT_ANY:
+    for variant in AT_ANY if _withstands(network, cost, nudge) else ("one-sided",):
         rule = EquilibriumPropagation(cost, nudge, 0.0, variant, n_sweeps, n_sweeps, 1e-9)
         slope, _, _ = rule.gradient(jax.random.key(0), network, inputs, targets, network.zeros(len(inputs)))
         for layer, g in _flat(slope).items():
@@ -166,28 +170,57 @@ def _above(
     setup, examples = Setup(network, cost, LayeredGibbs(), temperature), Example(inputs, targets)
     start = jnp.broadcast_to(network.join(network.zeros()), (len(inputs), n_replicas, sum(network.sizes)))
     controls = Controls.of(n_sweeps=n_sweeps)
-    needs_well = not cost.is_quadratic or network.readout is not None
-    names = [n for n in ESTIMATORS if n != "random-sign" and not (n == "rao-blackwell" and needs_well)]
+    left_out = {"random-sign"}
+    if not cost.is_quadratic or network.readout is not None:
+        left_out.add("rao-blackwell")
+    if not _withstands(network, cost, nudge):
+        left_out.add("centred")
+    names = [name for name in ESTIMATORS if name not in left_out]
 
-    def group(key: Key) -> dict[str, Any]:
+    def group(key: Key) -> tuple[dict[str, Any], dict[str, Any]]:
         free = setup.relaxed(named(key, "free"), setup.open(start, examples), 0.0, controls)
-        return {n: estimate(n, named(key, n), setup, free, examples, nudge, controls).gradient for n in names}
+        found = {n: estimate(n, named(key, n), setup, free, examples, nudge, controls).gradient for n in names}
+        return found, _from_free(setup, setup.phase(free, 0.0), examples, nudge)
 
-    slopes = jax.jit(lambda keys: jax.lax.map(group, keys))(jax.random.split(key, n_groups))
+    slopes, of_free = jax.jit(lambda keys: jax.lax.map(group, keys))(jax.random.split(key, n_groups))
     exact = _enumerated(setup, examples, nudge)
     found = []
     for name in names:
         target = "loss" if name in ("covariance", "holomorphic") else "centred" if name == "centred" else "one-sided"
-        reference = "enumeration"
-        if exact is None:
-            other = "covariance" if target == "loss" else "centred" if target == "centred" else "reweighting"
-            whole, reference = _flat(jax.tree.map(lambda leaf: jnp.mean(leaf, 0), slopes[other])), other
-        else:
-            whole = exact[target]
+        if exact is None and name in ("covariance", "reweighting"):
+            continue  # they are the references
+        references = _flat(of_free[target])
         for layer, g in _flat(slopes[name]).items():
-            error = np.sqrt(np.sum(g.var(0, ddof=1)) / n_groups)
-            found.append(_agreement(name, layer, g.mean(0), whole[layer], float(error), reference))
+            if exact is None:
+                whole, reference = references[layer].mean(0), REFERENCES[target]
+                spread = g - references[layer]  # both come from the same free walkers
+            else:
+                whole, spread, reference = exact[target][layer], g, "enumeration"
+            error = np.sqrt(np.sum(spread.var(0, ddof=1)) / n_groups)
+            found.append(_agreement(name, layer, g.mean(0), whole, float(error), reference))
     return found
+
+
+def _withstands(network: Layered, cost: AbstractCost, nudge: float) -> bool:
+    """Whether outputs stay in their well at the nudge `-b`."""
+    try:
+        check_push(network, cost, nudge)
+    except InputError:
+        return False
+    return True
+
+
+def _from_free(setup: Setup, free: Phase, examples: Example, nudge: float) -> dict[str, Any]:
+    """Gradients of the three targets from the free phase alone."""
+    t = setup.temperature
+    terms = {
+        "one-sided": jax.vmap(lambda p: reweighting(p, nudge, t))(free).scale(1 / nudge),
+        "centred": jax.vmap(lambda p: contrast(reweighted(p, -nudge, t), reweighted(p, nudge, t)))(free).scale(
+            0.5 / nudge
+        ),
+        "loss": jax.vmap(lambda p: covariance(p, t))(free),
+    }
+    return {name: gradient(setup.network, setup.cost, each, examples) for name, each in terms.items()}
 
 
 def _enumerated(setup: Setup, examples: Example, nudge: float) -> dict[str, dict[str, np.ndarray]] | None:

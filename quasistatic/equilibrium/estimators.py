@@ -37,7 +37,7 @@ from quasistatic.equilibrium.coupled import coupled
 from quasistatic.equilibrium.covariance import covariance
 from quasistatic.equilibrium.holomorphic import holomorphic
 from quasistatic.equilibrium.path_integral import path_integral
-from quasistatic.equilibrium.phases import Phase, Setup, Terms, gradient
+from quasistatic.equilibrium.phases import Phase, Setup, Terms, check_push, gradient
 from quasistatic.equilibrium.ramp import ramp
 from quasistatic.equilibrium.rao_blackwell import rao_blackwell
 from quasistatic.equilibrium.reweighting import ess_of_nudge, reweighting
@@ -111,10 +111,12 @@ def estimate(
         options: sizes.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or a nudge that pushes outputs out of their well.
     """
     if name not in ESTIMATORS:
         raise InputError(f"unknown estimator {name!r}; choose one of {', '.join(ESTIMATORS)}")
+    if name in ("centred", "random-sign") and isinstance(nudge, (int, float)):
+        check_push(setup.network, setup.cost, nudge)
     o, t = options or Options(), setup.temperature
     n = free.n_groups
     free_phase = setup.phase(free, 0.0)

@@ -20,6 +20,7 @@ from quasistatic.energies.costs import AbstractCost
 from quasistatic.energies.hopfield import Layered
 from quasistatic.energies.nudged import AbstractNetwork, Example, Nudged, weighted_gradient
 from quasistatic.energies.potential import Potential
+from quasistatic.energies.wells import AbstractWell
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
 from quasistatic.thermo.controls import Controls
@@ -176,6 +177,26 @@ class Setup(eqx.Module):
         if is_weighted:
             weight = jax.nn.softmax(ensemble.by_group(ensemble.log_weight()), axis=1)
         return Phase(x, costs, weight, jnp.broadcast_to(jnp.asarray(nudge, costs.dtype), costs.shape[:1]))
+
+
+def check_push(network: AbstractNetwork, cost: AbstractCost, nudge: float) -> None:
+    """Raises InputError for a nudge `-b` that no state withstands.
+
+    A quadratic cost leaves outputs in a well of curvature 1 the curvature `1 - b`: real outputs then run away, those on
+    a box stick to a wall that depends on where they came from.
+
+    Args:
+        network: energy with an output.
+        cost: cost of the output.
+        nudge: `b > 0`, of phases at `-b`.
+    """
+    if not isinstance(network, Layered) or network.readout is not None or not cost.is_quadratic:
+        return
+    if isinstance(network.units[-1], AbstractWell) and not nudge < 1:
+        raise InputError(
+            "the nudge -b pushes outputs away, which their well of curvature 1 holds for b < 1 only, got "
+            f"b = {nudge:g}; lower the nudge, or use a one-sided rule"
+        )
 
 
 def table(setup: Setup, states: Float[Array, "n ..."], example: Any, nudge: ScalarLike) -> Phase:

@@ -35,7 +35,7 @@ from quasistatic.energies.wells import Box
 from quasistatic.equilibrium.contrast import contrast
 from quasistatic.equilibrium.covariance import covariance
 from quasistatic.equilibrium.path_integral import path_integral
-from quasistatic.equilibrium.phases import Phase, Terms, gradient
+from quasistatic.equilibrium.phases import Phase, Terms, check_push, gradient
 from quasistatic.equilibrium.reweighting import reweighting
 from quasistatic.errors import InputError
 from quasistatic.kernels.layered import Nudge, Settled, settle
@@ -51,7 +51,8 @@ class Statistics(NamedTuple):
     Args:
         cost: `C` of the free phase.
         error: fraction of wrong answers (largest output of the replica mean).
-        delta_a: `A(b) - A(0)`: difference of minima at T = 0, forward estimate above.
+        delta_a: `A(b) - A(0)`: difference of minima at T = 0, forward estimate above; where the sign of a batch made
+            the nudge `-b`, `A(0) - A(-b)`.
         saturation: fraction of box units at 0 or 1 in the free phase.
         distance: r.m.s. distance per unit between the last nudged and the free phase; 0 with one phase.
         n_sweeps: sweeps of the free phase.
@@ -112,6 +113,11 @@ class EquilibriumPropagation(eqx.Module):
         if self.variant in ("covariance", "reweighting", "path-integral") and self.n_replicas < 2:
             raise InputError(f"{self.variant!r} needs n_replicas of at least 2, got {self.n_replicas}")
 
+    def check(self, network: Layered) -> None:
+        """Raises InputError for a network that the rule cannot nudge (see `check_push`). Args: network."""
+        if self.variant in ("centred", "random-sign"):
+            check_push(network, self.cost, float(self.nudge))
+
     def gradient(
         self,
         key: Key,
@@ -148,10 +154,9 @@ class EquilibriumPropagation(eqx.Module):
             return Phase(x, costs, weight, jnp.full(batch, strength, costs.dtype))
 
         free, settled = relaxed("free", layers, None)
-        free_phase, last = phase(free, 0.0), free
+        free_phase, last, signed = phase(free, 0.0), free, b
         t = self.temperature
         if self.variant in ("one-sided", "random-sign"):
-            signed = b
             if self.variant == "random-sign":
                 signed = jnp.where(jax.random.bernoulli(named(key, "sign")), b, -b)
             last, _ = relaxed("nudged", free, signed)
@@ -171,7 +176,7 @@ class EquilibriumPropagation(eqx.Module):
         else:
             terms = jax.vmap(lambda p: reweighting(p, b, t))(free_phase).scale(1.0 / b)
         slope: Any = gradient(network, self.cost, terms, Example(inputs, targets))
-        said = self._statistics(network, drive, target, targets, free, last, free_phase, settled)
+        said = self._statistics(network, drive, target, targets, free, last, signed, free_phase, settled)
         return slope, free, said
 
     def _settled(
@@ -199,6 +204,7 @@ class EquilibriumPropagation(eqx.Module):
         targets: Array,
         free: Layers,
         last: Layers,
+        signed: Array,
         free_phase: Phase,
         settled: Settled,
     ) -> Statistics:
@@ -207,14 +213,15 @@ class EquilibriumPropagation(eqx.Module):
         box = [s for s, units in zip(free, network.units, strict=True) if isinstance(units, Box)]
         at_wall = sum(jnp.sum((s <= 0) | (s >= 1)) for s in box) / max(sum(s.size for s in box), 1)
         squares = sum(jnp.sum((a - c) ** 2) for a, c in zip(last, free, strict=True)) / sum(s.size for s in free)
-        t, b = self.temperature, self.nudge
+        t = self.temperature
         if t > 0:
-            log_mean = jax.nn.logsumexp(-b * free_phase.cost / t, axis=1) - np.log(self.n_replicas)
+            log_mean = jax.nn.logsumexp(-signed * free_phase.cost / t, axis=1) - np.log(self.n_replicas)
             delta = -t * jnp.mean(log_mean)
         else:
             energies = [jax.vmap(network.energy_of_layers)(states, drive) for states in (free, last)]
             costs = jax.vmap(lambda s, y: self.cost(network.output_of(s), y))(last[-1], target)
-            delta = jnp.mean(energies[1] + b * costs - energies[0])
+            delta = jnp.mean(energies[1] + signed * costs - energies[0])
+        delta = jnp.sign(signed) * delta
         dtype = drive.dtype
         return Statistics(
             jnp.mean(free_phase.cost),

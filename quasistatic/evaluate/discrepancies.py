@@ -58,7 +58,7 @@ class Reference:
         bandwidths: of the discrepancy, in units of the median distance of data.
 
     Raises:
-        InputError: data that are no finite matrix of at least four rows.
+        InputError: data that are no finite matrix of at least four rows, or all equal.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Reference:
         own = squared_distances(self.some, self.some)
         np.fill_diagonal(own, np.inf)
         self._nearest = own.min(1)
-        self.widths = np.sqrt(np.median(own[np.triu_indices(self.n, 1)])) * np.asarray(bandwidths)
+        self.widths = _scale(own[np.triu_indices(self.n, 1)]) * np.asarray(bandwidths)
         self._range = (float(self.data.min()), float(self.data.max()))
         self._size = compressed_size(self.some, self._range)
         self._third = _third_gram(self.some, self.some)
@@ -123,6 +123,14 @@ class Reference:
         of_data = float(np.mean(nearest < between.min(0)))
         error = float(np.hypot(of_data - 0.5, of_samples - 0.5))
         return {"aats_data": of_data, "aats_samples": of_samples, "aats_error": error}
+
+
+def _scale(squared: Float[np.ndarray, " n_pairs"]) -> float:
+    """Median distance; the root of the mean square where more than half of the pairs are equal."""
+    scale = float(np.sqrt(np.median(squared) or np.mean(squared)))
+    if not scale > 0:
+        raise InputError("all data are equal; there is no law to compare samples with")
+    return scale
 
 
 def discrepancy(

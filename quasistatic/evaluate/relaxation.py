@@ -74,6 +74,7 @@ def stays(
     controls: Controls,
     *,
     u_data: float = 0.0,
+    weights: Float[np.ndarray, " n"] | None = None,
 ) -> Stay:
     """Moves walkers on at a fixed model and says whether their mean potential stays.
 
@@ -81,28 +82,41 @@ def stays(
         key: random key.
         kernel: kernel, *without* a schedule: what is asked is whether its stationary law was reached.
         potential: the model.
-        x: walkers to follow; they are copied.
+        x: walkers to follow, at least 2; they are copied.
         longest: sweeps.
         controls: step size.
         u_data: mean potential of the data, for the path.
+        weights: of the walkers, which they keep; None: equal ones.
+
+    Raises:
+        InputError: fewer than 2 walkers or sweeps.
     """
-    if longest < 2:
-        raise InputError(f"walkers are followed for at least 2 sweeps, got {longest}")
+    if longest < 2 or len(x) < 2:
+        raise InputError(f"at least 2 walkers are followed for at least 2 sweeps, got {len(x)} for {longest}")
     times = sorted({0, longest, *(longest // 2**j for j in range(1, 12) if longest // 2**j)})
     u = np.array([np.asarray(e.u, np.float64) for e in followed(key, kernel, potential, x, times, controls)])
-    n = u.shape[1]
+    w = np.full(len(x), 1 / len(x)) if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
     change = u - u[0]
-    drift, stderr = float(change[-1].mean()), float(change[-1].std(ddof=1) / np.sqrt(n))
-    late = u[-1] - u[times.index(longest // 2)]
-    late_stderr = float(late.std(ddof=1) / np.sqrt(n))
+    drift, stderr = _mean(change, w)
+    late, late_stderr = _mean(u[-1] - u[times.index(longest // 2)], w)
     relaxation = None
-    if abs(drift) > SIGMAS * stderr:
-        share = change.mean(1) / drift
+    if abs(drift[-1]) > SIGMAS * stderr[-1]:
+        share = drift / drift[-1]
         i = int(np.argmax(share >= 0.5))
         before = share[i - 1]
         relaxation = float(times[i - 1] + (0.5 - before) / (share[i] - before) * (times[i] - times[i - 1]))
-    path = Gap(np.asarray(times), u.mean(1) - u_data, u.std(1, ddof=1) / np.sqrt(n))
-    return Stay(path, drift, stderr, relaxation, abs(float(late.mean())) <= SIGMAS * late_stderr)
+    mean, error = _mean(u, w)
+    path = Gap(np.asarray(times), mean - u_data, error)
+    is_settled = bool(abs(late) <= SIGMAS * late_stderr)
+    return Stay(path, float(drift[-1]), float(stderr[-1]), relaxation, is_settled)
+
+
+def _mean(values: Float[np.ndarray, "*times n"], w: Float[np.ndarray, " n"]) -> tuple[Any, Any]:
+    """Weighted mean over walkers (weights that sum to 1) and its standard error."""
+    mean = values @ w
+    of_sample = 1 - np.sum(w**2)  # 1 - 1/n: what a variance about the sample's own mean lacks
+    spread = ((values - mean[..., None]) ** 2) @ w**2
+    return mean, np.sqrt(spread / of_sample) if of_sample > 0 else np.full_like(spread, np.nan)
 
 
 def mixing_time(

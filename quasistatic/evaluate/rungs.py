@@ -129,6 +129,7 @@ def tempered(
     hottest: float = 10.0,
     n_records: int = 200,
     n_sweeps: int = 1,
+    step_size: float = 0.01,
 ) -> tuple[Exchange, Ensemble]:
     """Replica exchange in temperature whose rungs were re-spaced to equal acceptance by a trial run.
 
@@ -141,6 +142,7 @@ def tempered(
         hottest: highest of them, in units of the model's.
         n_records: of the trial run (`run_chains`), and again after the re-spacing.
         n_sweeps: rounds between records.
+        step_size: of Langevin kernels.
 
     Returns:
         The kernel, and stacks that were moved by it.
@@ -148,7 +150,9 @@ def tempered(
     exchange = Exchange(kernel, Tempered.geometric(n_rungs, hottest))
     x = jnp.repeat(start[:, None], n_rungs, axis=1)
     for trial in range(2):
-        ensemble = run_chains(fold(key, trial), exchange, potential, x, n_records=n_records, n_sweeps=n_sweeps).ensemble
+        ensemble = run_chains(
+            fold(key, trial), exchange, potential, x, n_records=n_records, n_sweeps=n_sweeps, step_size=step_size
+        ).ensemble
         if trial == 1:
             return exchange, ensemble
         assert isinstance(exchange.ladder, Tempered)

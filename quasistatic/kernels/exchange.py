@@ -38,7 +38,8 @@ class Flow(NamedTuple):
     Args:
         label: replica at each rung, `(n_rungs,)`.
         last_end: end of the ladder that each *replica* visited last: 0 none, 1 bottom, 2 top.
-        n_trips: ways from bottom to top and back that were completed, over all replicas.
+        n_trips: arrivals at the bottom of replicas that had been at the top since they were there last, over all
+            replicas; one that starts at or reaches the top first counts its first way down, too.
         n_rounds: rounds so far; its parity chooses the pairs.
     """
 

@@ -25,6 +25,7 @@ class Reading(eqx.Module):
         excess_work: excess work of the last switch to second order, half the variance of its work, nats.
         gap: mean potential of the last batch minus that of the walkers, both under the model that the last update
             made and at its beta, nats (NaN before the first step, and unless a regulator `needs_gap`).
+        ahead: work per walker of the coming switch that has been done already, at the end of the last chunk, nats.
     """
 
     step: IntScalarLike
@@ -33,6 +34,7 @@ class Reading(eqx.Module):
     flip_rate: Scalar
     excess_work: ScalarLike = math.nan
     gap: ScalarLike = math.nan
+    ahead: ScalarLike | Float[Array, " n"] = 0.0
 
 
 class AbstractRegulator(eqx.Module):

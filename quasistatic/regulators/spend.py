@@ -86,7 +86,7 @@ class SpendWork(AbstractRegulator):
         met = jax.vmap(lambda state, context: kernel.meet(potential, state, context).u)(
             ensemble.state, ensemble.context
         )
-        change = met - ensemble.u
+        change = met - ensemble.u + reading.ahead
         jump = 0.5 * jnp.var(change)
         if self.relaxation is None:
             spent = jnp.maximum(excess_work(change, ensemble.weights()).value, jump)

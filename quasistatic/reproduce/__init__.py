@@ -114,7 +114,7 @@ ENTRIES = (
         "non_convergent",
     ),
 )
-"""Everything that is, or will be, reproduced."""
+"""Everything that is reproduced."""
 
 
 def reproduce(name: str, *, is_quick: bool = False, folder: Path | None = None) -> Outcome:

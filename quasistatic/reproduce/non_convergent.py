@@ -17,8 +17,6 @@ Reference:
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import itertools
 import json
 import sys
@@ -33,11 +31,10 @@ from quasistatic.cli.load import load
 from quasistatic.cli.quality import quality_run
 from quasistatic.cli.training import train_run
 from quasistatic.errors import InputError
-from quasistatic.reproduce import non_convergent_images
+from quasistatic.reproduce import non_convergent_images, short_run_theory
 from quasistatic.reproduce.rows import SIGMAS, Row
 
 FOLDER = Path("runs") / "non-convergent"
-THEORY = "quasistatic.reproduce.short_run_theory"
 
 COUPLINGS = {  # h_0, h_1, h_2, J_01, J_02, J_12 learned by k sequential sweeps from noise: exact enumeration
     1: (0.2417567341, -0.1151325624, 0.0, 0.7986720601, -0.5, 0.3),
@@ -91,7 +88,8 @@ def check(key: Key, is_quick: bool = False) -> tuple[list[Row], dict[str, Any]]:
     """
     del key
     size = QUICK if is_quick else FULL
-    rows, figures = theory(is_quick)
+    rows = short_run_theory.rows(is_quick)
+    figures: dict[str, Any] = {} if is_quick else short_run_theory.drawings()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # what trainings say is no result
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if is_quick else FOLDER
@@ -102,15 +100,6 @@ def check(key: Key, is_quick: bool = False) -> tuple[list[Row], dict[str, Any]]:
         figures |= {"non-convergent-rbm": drawn(curves)}
         more, images = non_convergent_images.check(folder, is_quick)
     return rows + more, figures | images
-
-
-def theory(is_quick: bool) -> tuple[list[Row], dict[str, Any]]:
-    """Tables and figures of the solvable models, where this version has them."""
-    if importlib.util.find_spec(THEORY) is None:
-        print("the tables of the solvable models are not in this version", file=sys.stderr)
-        return [], {}
-    module = importlib.import_module(THEORY)
-    return module.rows(is_quick), {} if is_quick else module.drawings()
 
 
 def teacher_rows(n: int) -> np.ndarray:

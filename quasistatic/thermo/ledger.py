@@ -29,7 +29,7 @@ class Ledger(eqx.Module):
         work: mean work per walker, summed over updates, nats.
         heat: likewise, heat.
         shadow_work: likewise, shadow work.
-        last_work: mean work of the last update, nats.
+        last_work: mean work of the last switch on the walkers that made the gradient, nats.
         last_excess: half the variance over walkers of the work of the last switch, nats: its excess work to second
             order.
         last_flip_rate: flip rate of the last update, 0 where the kernel has none.
@@ -41,6 +41,7 @@ class Ledger(eqx.Module):
         lowest_cess: smallest conditional ESS of a group at one update, in walkers, since the books were opened.
         switch_work: work of all switches on the occupant of each slot before resampling and restarts, shape `(n,)`,
             nats; a fused move's shadow work is in it.
+        ahead: the part of the coming switch that was made at the end of the last chunk, per walker, nats.
         length: length of the path in the Fisher metric, of straight pieces between the ends of chunks, root nats.
         time: sum of step size times sweeps of all relaxations.
         response: excess work as linear response predicts it, None where nobody asks.
@@ -59,6 +60,7 @@ class Ledger(eqx.Module):
     n_frozen: Int[Array, ""]
     lowest_cess: Scalar
     switch_work: TwoFloat
+    ahead: Float[Array, " n"]
     length: Scalar
     time: Scalar
     response: Response | None = None
@@ -91,6 +93,7 @@ class Ledger(eqx.Module):
             n_frozen=none,
             lowest_cess=jnp.asarray(m, dtype),
             switch_work=account.work,
+            ahead=jnp.zeros_like(ensemble.u),
             length=zero,
             time=zero,
             response=Response.open(ensemble.n_walkers, memory=memory, dtype=dtype) if memory else None,
@@ -120,14 +123,15 @@ class Ledger(eqx.Module):
         mean_work = jnp.mean(work)
         flip_rate = info.get("flip_rate", jnp.zeros_like(mean_work))
         is_frozen = flip_rate == 0 if "flip_rate" in info else jnp.zeros((), bool)
+        whole = switched + self.ahead
         totals = (self.work, self.heat, self.shadow_work)
         totals = add_each(totals, (mean_work, jnp.mean(heat), jnp.mean(shadow)))
         return Ledger(
             work=totals[0],
             heat=totals[1],
             shadow_work=totals[2],
-            last_work=mean_work,
-            last_excess=0.5 * jnp.var(switched),
+            last_work=jnp.mean(whole),
+            last_excess=0.5 * jnp.var(whole),
             last_flip_rate=flip_rate,
             n_resampled=self.n_resampled,
             n_updates=self.n_updates + 1,
@@ -136,23 +140,25 @@ class Ledger(eqx.Module):
             n_frozen=jnp.where(is_frozen, self.n_frozen + 1, 0),
             lowest_cess=jnp.minimum(self.lowest_cess, jnp.mean(cess)),
             switch_work=self.switch_work.add(switched),
+            ahead=jnp.zeros_like(self.ahead),
             length=self.length,
             time=self.time + time,
             response=None if self.response is None else self.response.add(switched),
         )
 
     def settle(self, before: Ensemble, after: Ensemble) -> "Ledger":
-        """Books a switch without relaxation (at the end of a chunk)."""
+        """Books a switch without relaxation (at the end of a chunk), ahead of the update that follows."""
         work, _, _ = _received(before.account, after.account)
         cess = conditional_ess(before, work)
         response = None if self.response is None else self.response.add(work, n_updates=0)
         return eqx.tree_at(
-            lambda led: (led.work, led.lowest_cess, led.switch_work, led.response),
+            lambda led: (led.work, led.lowest_cess, led.switch_work, led.ahead, led.response),
             self,
             (
                 self.work.add(jnp.mean(work)),
                 jnp.minimum(self.lowest_cess, jnp.mean(cess)),
                 self.switch_work.add(work),
+                self.ahead + work,
                 response,
             ),
             is_leaf=lambda leaf: leaf is None,

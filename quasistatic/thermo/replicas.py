@@ -132,7 +132,7 @@ def _crossed(kernel: Exchange, potential: Potential, x: Array, context: Any) -> 
 
 
 def round_trips(ensemble: Ensemble) -> tuple[float, float]:
-    """Trips from end to end and back per stack and round, and the standard error (independent stacks)."""
+    """Trips from end to end and back (`Flow.n_trips`) per stack and round, and the standard error over stacks."""
     replicas: Replicas = ensemble.cache
     rounds = np.maximum(np.asarray(replicas.flow.n_rounds, np.float64), 1)
     rates = np.asarray(replicas.flow.n_trips, np.float64) / rounds

@@ -54,7 +54,12 @@ class NudgedTrainer(eqx.Module):
             raise InputError("shifts need images; give image = (height, width), or shift = 0")
 
     def init(self, key: Key, network: Layered, n_examples: int) -> "NudgedState":
-        """State before the first step. Args: run key; start parameters; examples of the training set."""
+        """State before the first step. Args: run key; start parameters; examples of the training set.
+
+        Raises:
+            InputError: rule, network, rates and examples do not fit.
+        """
+        self.rule.check(network)
         if self.rates and len(self.rates) != len(network.biases) + (network.readout is not None):
             raise InputError(f"one rate per interaction is needed, got {len(self.rates)}")
         if self.batch_size > n_examples:

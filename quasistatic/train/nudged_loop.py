@@ -22,6 +22,7 @@ from quasistatic.run import Archive
 from quasistatic.train import checkpoint
 from quasistatic.train.loop import NoProgress, Progress
 from quasistatic.train.nudged import NudgedState, NudgedTrainer, epoch_order, predict, run_steps
+from quasistatic.train.signals import StopSignals
 
 COLUMNS = (
     "step epoch cost error cost_heldout error_heldout error_heldout_stderr delta_a saturation distance n_sweeps "
@@ -103,27 +104,35 @@ def fit_nudged(
     earlier = rows[-1]["time_elapsed"] if rows else 0.0
     progress.start(int(state.step), plan.n_epochs * per_epoch)
     try:
-        for epoch in range(int(state.step) // per_epoch, plan.n_epochs):
-            clock = time.monotonic()
-            order = epoch_order(state.key, epoch, len(inputs))
-            n_steps = jnp.asarray(per_epoch, jnp.int32)
-            new, said, norm = jax.block_until_ready(run_steps(trainer, state, inputs, targets, order, n_steps))
-            if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new.network)):
-                _fail(folder, int(new.step))
-            state, per_step = new, (time.monotonic() - clock) / per_epoch
-            row = {"step": int(state.step), "epoch": epoch + 1, **_plain(said._asdict()), "gradient_norm": float(norm)}
-            row |= evaluated(trainer, state, data, "heldout", plan.n_sweeps_evaluated)
-            row |= {"time_elapsed": earlier + time.monotonic() - begun, "time_step": per_step}
-            rows.append(row)
-            progress.update(row)
-            is_over = plan.max_minutes is not None and time.monotonic() - begun > 60 * plan.max_minutes
-            is_last = epoch + 1 == plan.n_epochs
-            if folder is not None and last is not None:
-                write_rows(folder / "metrics.csv", rows)
-                if is_last or is_over or (epoch + 1) % plan.checkpoint_every == 0:
-                    checkpoint.save(last, {"": state}, {"step": int(state.step), "epoch": epoch + 1})
-            if is_over and not is_last:
-                return NudgedFit(state, rows, True)
+        with StopSignals() as signals:
+            for epoch in range(int(state.step) // per_epoch, plan.n_epochs):
+                clock = time.monotonic()
+                order = epoch_order(state.key, epoch, len(inputs))
+                n_steps = jnp.asarray(per_epoch, jnp.int32)
+                new, said, norm = jax.block_until_ready(run_steps(trainer, state, inputs, targets, order, n_steps))
+                if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(new.network)):
+                    _fail(folder, int(new.step))
+                state, per_step = new, (time.monotonic() - clock) / per_epoch
+                row = {
+                    "step": int(state.step),
+                    "epoch": epoch + 1,
+                    **_plain(said._asdict()),
+                    "gradient_norm": float(norm),
+                }
+                row |= evaluated(trainer, state, data, "heldout", plan.n_sweeps_evaluated)
+                row |= {"time_elapsed": earlier + time.monotonic() - begun, "time_step": per_step}
+                rows.append(row)
+                progress.update(row)
+                is_over = signals.is_asked or (
+                    plan.max_minutes is not None and time.monotonic() - begun > 60 * plan.max_minutes
+                )
+                is_last = epoch + 1 == plan.n_epochs
+                if folder is not None and last is not None:
+                    write_rows(folder / "metrics.csv", rows)
+                    if is_last or is_over or (epoch + 1) % plan.checkpoint_every == 0:
+                        checkpoint.save(last, {"": state}, {"step": int(state.step), "epoch": epoch + 1})
+                if is_over and not is_last:
+                    return NudgedFit(state, rows, True)
     finally:
         progress.close()
     if folder is not None:

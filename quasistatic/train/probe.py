@@ -1,9 +1,10 @@
 """Probes: do the driver's walkers stay where they are when the model is held fixed?
 
 At every stored age some walkers of the driver are copied and moved on for many times the sweeps of an update, at the
-parameters of that age. If their mean potential drifts away, the walkers that make the gradient are not in equilibrium,
-and the model that is learned lives in the dynamics of its short runs. A probe reads the driver, never the auditor, and
-nothing reads the probe: training is the same with and without it.
+parameters of that age. If their mean potential (by their weights, where the gradient uses these) drifts away, the
+walkers that make the gradient are not in equilibrium, and the model that is learned lives in the dynamics of its short
+runs. A probe reads the driver, never the auditor, and nothing reads the probe: training is the same with and without
+it.
 
 Reference:
     Decelle, Furtlehner and Seoane, NeurIPS 2021 (arXiv 2105.13889); Agoritsas, Catania, Decelle and Seoane, ICML 2023
@@ -20,6 +21,7 @@ from quasistatic._keys import named, step_key
 from quasistatic.energies.potential import Potential
 from quasistatic.evaluate.relaxation import SIGMAS, Stay, stays
 from quasistatic.kernels import Ramped
+from quasistatic.thermo.process import as_samples
 from quasistatic.train.checkpoint import write_text
 from quasistatic.train.record import mean_potential
 from quasistatic.train.state import TrainState
@@ -72,15 +74,16 @@ class Probe:
         return self.warning
 
     def _followed(self, state: TrainState) -> Stay:
-        kernel = self._trainer.kernel
+        kernel, n = self._trainer.kernel.single, self._trainer.n_probes
         kernel = kernel.kernel if isinstance(kernel, Ramped) else kernel
+        driver = as_samples(self._trainer.kernel, state.ensemble)
         potential = Potential(state.model, state.controls.beta)
         u_data = float(mean_potential(state.model, state.controls.beta, self._data))
         k = int(state.controls.n_sweeps)
         return stays(
             named(step_key(state.key, state.step), "probe"), kernel, potential,
-            state.ensemble.x[: self._trainer.n_probes], max(2, k * self._trainer.probe_factor), state.controls,
-            u_data=u_data,
+            driver.x[:n], max(2, k * self._trainer.probe_factor), state.controls, u_data=u_data,
+            weights=np.asarray(driver.weights()[:n]) if self._trainer.is_weighted else None,
         )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ def reading_of(trainer: Trainer, state: TrainState) -> Reading:
         flip_rate = jnp.where(has_moved, ledger.last_flip_rate, nan)
     if needs_gap(trainer):
         # the switch of this step evaluates the same: compiled once
-        samples = as_samples(trainer.kernel, ensemble)
-        u = jax.vmap(Potential(state.model, state.controls.beta))(samples.x, samples.context)
+        seen = as_samples(trainer.kernel, ensemble)
+        u = jax.vmap(Potential(state.model, state.controls.beta))(seen.x, seen.context)
         gap = jnp.where(has_moved, state.data_potential - jnp.mean(u), nan)
     return Reading(
         step=state.step,
@@ -32,6 +32,7 @@ def reading_of(trainer: Trainer, state: TrainState) -> Reading:
         flip_rate=flip_rate,
         excess_work=ledger.last_excess,
         gap=gap,
+        ahead=ledger.ahead,
     )
 
 

@@ -58,8 +58,8 @@ class Trainer(eqx.Module):
         frozen_after: updates without a single flip after which the run is declared frozen.
         memory: updates over which the work on a walker is correlated with itself, to predict the excess work (see
             `thermo.response`); several relaxation times, 0 for no prediction.
-        n_probes: walkers of the driver that are copied at every stored age and moved on at a fixed model, to see
-            whether they are in equilibrium (`train.probe`); 0 for none.
+        n_probes: walkers of the driver (at most all) that are copied at every stored age and moved on at a fixed
+            model, to see whether they are in equilibrium (`train.probe`); 0 for none.
         probe_factor: for how many times the sweeps of an update.
     """
 
@@ -93,6 +93,11 @@ class Trainer(eqx.Module):
         for name in ("batch_size", "n_moved", "auditor_groups", "auditor_walkers", "n_bridge", "memory", "n_probes"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.n_probes and min(self.n_probes, self.n_walkers) < 2:
+            raise InputError(
+                f"probes need at least 2 walkers for an error, got n_probes = {self.n_probes} of {self.n_walkers}; "
+                "0 is none"
+            )
         if self.n_moved > self.n_walkers:
             raise InputError(f"n_moved = {self.n_moved} exceeds the {self.n_walkers} walkers; lower it, or 0 for all")
         if self.n_moved and any(regulator.may_restart for regulator in self.regulators):

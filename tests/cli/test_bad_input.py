@@ -121,6 +121,30 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
         nothing,
         "temperature.beta_power",
     ),
+    "least work of another gradient": (
+        ["train", *settings("optimiser.kind=least-work", "temperature.beta_power=0")],
+        nothing,
+        "temperature.beta_power",
+    ),
+    # networks with nudges
+    "a nudged run in a foreign folder": (
+        ["train", "digits-ep", "--out", "notes", "--resume"],
+        folder_with_notes,
+        "not a run folder",
+    ),
+    "a nudged run resumed nowhere": (["train", "digits-ep", "--resume"], nothing, "--resume needs --out"),
+    "no time for a nudged run": (["train", "digits-ep", "--max-minutes", "0"], nothing, "--max-minutes"),
+    "outputs pushed out of their well": (["train", "digits-ep", *settings("equilibrium.nudge=1.0")], nothing, "b < 1"),
+    "convolutions of spins": (
+        ["train", "digits-ep", *settings("network.hidden=[]", "network.channels=[4]", "network.units=spin")],
+        nothing,
+        "network.units",
+    ),
+    "convolutions below a read-out": (
+        ["train", "digits-ep", *settings("network.hidden=[]", "network.channels=[4]", "network.output=softmax")],
+        nothing,
+        "network.hidden",
+    ),
     "kernel of another model": (["train", *settings("kernel.kind=mala")], nothing, "block_gibbs"),
     "fused Gibbs": (["train", *settings("kernel.fused=true")], nothing, "ula"),
     "centred spins": (["train", "ising", *settings("training.centred=true")], nothing, "rbm"),

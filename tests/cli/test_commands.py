@@ -222,3 +222,33 @@ def _but_time(folder: Path) -> tuple[list[dict[str, str]], dict[str, bytes]]:
     rows = [{name: cell for name, cell in row.items() if not name.startswith("time_")} for row in rows_of(folder)]
     archive = quasistatic.load(folder).checkpoint("last")
     return rows, {name: archive[name].tobytes() for name in archive}
+
+
+def test_walkers_are_chosen_by_the_weights_of_their_groups_as_well():
+    """Two groups of a Jarzynski training, one of e times the weight of the other."""
+    from types import SimpleNamespace
+    from typing import Any
+
+    import jax
+
+    from quasistatic.cli.load import LoadedRun
+    from quasistatic.cli.sampling import chosen_walkers
+
+    archive: Any = {
+        "ensemble/x": np.arange(4.0)[:, None],
+        "ensemble/account/log_weight/hi": np.log([0.5, 0.5, 0.9, 0.1]),
+        "ensemble/log_z/hi": np.array([700.0, 701.0]),
+        "controls/beta": np.asarray(0.7),
+    }
+
+    class Stored(LoadedRun):
+        settings: Any = SimpleNamespace(training=SimpleNamespace(method="jarzynski"))
+
+        def checkpoint(self, which: str = "last") -> Any:
+            return archive
+
+    run, n = Stored.__new__(Stored), 40_000
+    x, beta = chosen_walkers(jax.random.key(0), run, n, "last")
+    p = np.array([0.5, 0.5, 0.9 * np.e, 0.1 * np.e]) / (1 + np.e)
+    found = np.bincount(np.asarray(x[:, 0]).astype(int), minlength=4) / n
+    assert beta == 0.7 and np.abs((found - p) / np.sqrt(p * (1 - p) / n)).max() < 4

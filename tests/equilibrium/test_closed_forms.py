@@ -93,6 +93,15 @@ def test_layered_binary_network(case):
     np.testing.assert_allclose(slope.interactions[0].weight, np.outer(example.inputs, c1), atol=1e-14)
 
 
+def test_inputs_of_a_declared_energy_are_its_second_argument():
+    """A default is part of the function, as in closures; None stands for an argument."""
+    s, scale = jnp.asarray([2.0]), 3.0
+    plain = Declared(lambda s, scale=scale: scale * s[0], [0])
+    driven = Declared(lambda s, x=None: s[0] * x[0], [0])
+    assert not plain.has_inputs and float(plain.energy(s, jnp.asarray([5.0]))) == 6.0
+    assert driven.has_inputs and float(driven.energy(s, jnp.asarray([5.0]))) == 10.0
+
+
 SPIN = {
     1.0: (0.572961796566, -0.479616956880),
     0.2: (0.740977648080, -1.426144737336),

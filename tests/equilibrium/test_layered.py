@@ -105,6 +105,29 @@ def test_rule_at_zero_temperature_has_the_gradient_of_model_d():
     assert abs(float(said.delta_a) - 0.049428104575) < 1e-10
 
 
+def test_objective_of_a_negative_nudge_is_that_of_the_sign():
+    """A random sign reports `A(b) - A(0)` or `A(0) - A(-b)`, minima by their closed form (linear response of D's)."""
+    network, one, b = box_d(), jnp.ones((1, 1)), 0.1
+    rule = EquilibriumPropagation(nudge=b, variant="random-sign", n_free=200, n_nudged=200, tolerance=1e-13)
+
+    def minimum(nudge):
+        """Both units inside the box: E = s'Hs/2 - f's + constant of the cost."""
+        h, f = np.array([[1.0, -0.8], [-0.8, 1.0 + nudge]]), np.array([0.3, -0.1 + nudge])
+        s = np.linalg.solve(h, f)
+        assert np.all((s > 0) & (s < 1))
+        return -0.5 * f @ s + 0.5 * nudge
+
+    expected = {+1: minimum(b) - minimum(0), -1: minimum(0) - minimum(-b)}
+    found = {}
+    for seed in range(6):
+        _, free, said = rule.gradient(jax.random.key(seed), network, jnp.zeros((1, 0)), one, network.zeros(1))
+        value = float(said.delta_a)
+        sign = min(expected, key=lambda s: abs(expected[s] - value))
+        assert abs(value - expected[sign]) < 1e-9, (value, expected)
+        found[sign] = value
+    assert set(found) == {1, -1}
+
+
 @pytest.mark.slow
 def test_energy_falls_in_every_half_sweep_and_rests_where_the_slope_vanishes(key):
     """At T = 0 a sweep is exact block descent; the fixed point satisfies the projected gradient's condition."""

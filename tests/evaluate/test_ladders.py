@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from quasistatic.energies import RBM, IndependentUnits, Potential, units
+from quasistatic.energies import RBM, CallableEnergy, IndependentUnits, Potential, units
 from quasistatic.errors import InputError
 from quasistatic.evaluate import annealed, log_partition_exact
 from quasistatic.evaluate.chains import run_chains
 from quasistatic.evaluate.conductance import kernel_matrix
 from quasistatic.evaluate.mixing import autocorrelation_time, occupancy, still_run
-from quasistatic.evaluate.rungs import Age, choose_rungs
-from quasistatic.kernels import BlockGibbs, parallel_tempering
+from quasistatic.evaluate.rungs import Age, choose_rungs, tempered
+from quasistatic.kernels import BlockGibbs, Langevin, parallel_tempering
 from quasistatic.thermo.replicas import crossings, round_trips
 
 
@@ -52,6 +52,18 @@ def test_tempering_mixes_with_the_model_kept():
     frozen = run_chains(jax.random.key(1), BlockGibbs(), potential, jnp.ones((64, 16)), n_records=2000)
     assert frozen.changed.max() == 0 and still_run(frozen.changed.max(1)) == 2000
     assert autocorrelation_time(frozen.u).bias == "low"
+
+
+def test_the_step_of_langevin_walkers_is_theirs_in_trial_runs_too():
+    """A stiff well in which the default step of 0.01 explodes: 1 / (j (1 - h j / 2)) at the step that is given."""
+    stiffness, h = 400.0, 1e-3
+    potential = Potential(CallableEnergy(lambda x: 0.5 * stiffness * jnp.sum(x**2)), jnp.asarray(1.0))
+    _, ensemble = tempered(
+        jax.random.key(0), Langevin(), potential, jnp.zeros((400, 1)), n_rungs=3, hottest=4.0, n_records=40, step_size=h
+    )
+    x = np.asarray(ensemble.x[:, -1, 0])
+    exact = 1 / (stiffness * (1 - h * stiffness / 2))
+    assert abs(x.var() / exact - 1) < 4.5 * math.sqrt(2 / 400)
 
 
 @pytest.mark.slow

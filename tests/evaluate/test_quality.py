@@ -111,6 +111,16 @@ def test_nearest_neighbour_fractions_of_the_worked_example_and_of_copies():
     assert np.allclose(distance, np.sqrt(((y[:, None] - x[None]) ** 2).sum(2)).min(1), atol=1e-5)
 
 
+def test_data_most_of_which_are_equal():
+    """More than half of the pairs at distance 0: the kernel still has a width; and none without any distance."""
+    rows = np.zeros((40, 3))
+    rows[:6] = 1.0
+    found = Reference(rows).scores(rows[::-1])
+    assert np.isfinite(found["mmd2"]) and np.isfinite(found["mmd"])
+    with pytest.raises(InputError, match="equal"):
+        Reference(np.ones((8, 3)))
+
+
 def test_compressed_size_is_an_entropy():
     rng = np.random.default_rng(4)
     random = (rng.random((4000, 64)) < 0.5).astype(float)
@@ -246,7 +256,7 @@ def test_walkers_of_short_runs_move_on_and_those_in_equilibrium_stay(machines):
 
 def test_detector_is_silent_for_exact_samples_and_sees_a_cold_start():
     """Walkers drawn from the stationary law of the chain itself stay; those of another variance do not."""
-    stationary = 1 / (0.7 * (1 - 0.05 * 0.7))  # of x' = (1 - h j) x + sqrt(2h) xi
+    stationary = 1 / (0.7 * (1 - 0.05 * 0.7 / 2))  # of x' = (1 - h j) x + sqrt(2h) xi
     potential = Potential(Gaussian(jnp.zeros(1), jnp.sqrt(jnp.asarray([[0.7]]))), jnp.asarray(1.0))
     controls, z = Controls.of(step_size=0.05), jax.random.normal(jax.random.key(7), (3000, 1))
     good = stays(jax.random.key(8), Langevin(), potential, jnp.sqrt(stationary) * z, 64, controls)
@@ -255,6 +265,14 @@ def test_detector_is_silent_for_exact_samples_and_sees_a_cold_start():
     assert bad.has_moved and bad.drift > 0
     # variances relax as (1 - h j)^(2 t): half of the way after log 2 / (-2 log(1 - h j)) = 9.7 sweeps
     assert bad.relaxation == pytest.approx(9.7, abs=3)
+    # walkers of a law twice as wide stand for the stationary one by their weights, and by these alone
+    wide = jnp.sqrt(2 * stationary) * z
+    weights = np.exp(-0.25 / stationary * np.asarray(wide[:, 0]) ** 2)
+    assert stays(jax.random.key(8), Langevin(), potential, wide, 64, controls).has_moved
+    weighted = stays(jax.random.key(8), Langevin(), potential, wide, 64, controls, weights=weights)
+    assert not weighted.has_moved and 0 < weighted.stderr < 0.1
+    with pytest.raises(InputError, match="at least 2 walkers"):
+        stays(jax.random.key(8), Langevin(), potential, z[:1], 64, controls)
 
 
 def test_autocorrelation_of_a_chain_with_known_memory():

@@ -113,6 +113,37 @@ def test_nudged_gradients_tend_to_the_implicit_gradient():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("units, output, reference", [("binary", "binary", "enumeration"), ("box", "real", "reweight")])
+def test_sampled_gradients_agree_within_their_errors(units, output, reference):
+    """Above T = 0 every estimator differs from its reference by what its own noise makes, and none is its own judge."""
+    network = hopfield(jax.random.key(2), (2, 3, 2), units=units, output=output, gain=1.5)
+    x, y = jax.random.uniform(jax.random.key(3), (2, 2)), jnp.eye(2)
+    options: dict = {"nudge": 0.4, "temperature": 0.7, "n_sweeps": 15, "n_replicas": 400, "n_groups": 12}
+    found = check_gradients(jax.random.key(4), network, SquaredError(), x, y, **options)
+    assert any(row.reference.startswith(reference) for row in found)
+    assert all(row.estimator != row.reference for row in found)
+    assert {"centred", "contrast", "path-integral", "holomorphic"} <= {row.estimator for row in found}
+    for row in found:
+        print(row)
+        # the norm of a vector of errors: its expected square is `expected` squared
+        assert 0 < row.expected and row.relative < 4 * row.expected, row
+
+
+def test_a_nudge_that_no_output_withstands_is_refused():
+    """At the nudge -b a real output keeps the curvature 1 - b: from b = 1 on it runs away."""
+    network = hopfield(jax.random.key(2), (2, 3, 2))
+    for variant in ("centred", "random-sign"):
+        trainer = NudgedTrainer(EquilibriumPropagation(nudge=1.0, variant=variant), optax.sgd(0.1), batch_size=1)
+        with pytest.raises(InputError, match="curvature 1"):
+            trainer.init(jax.random.key(0), network, 4)
+    NudgedTrainer(EquilibriumPropagation(nudge=1.0, variant="one-sided"), optax.sgd(0.1), batch_size=1).init(
+        jax.random.key(0), network, 4
+    )
+    spins = hopfield(jax.random.key(2), (2, 3, 2), units="spin", output="spin")
+    EquilibriumPropagation(nudge=3.0).check(spins)  # states that cannot leave
+
+
+@pytest.mark.slow
 def test_digits_ep_reads_digits_from_the_command_line(tmp_path, capsys):
     """The recipe: error of at most 5 % on held-out digits, a report, `evaluate`, `diagnose --gradients`."""
     out = tmp_path / "run"

@@ -91,6 +91,23 @@ def test_coverage(signal, set_point):
     assert abs(z.mean(1).mean()) < 4 * z.mean(1).std(ddof=1) / np.sqrt(60) + 0.3  # log Z is low by s.e.^2 / 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "regulator", [qs.SpendWork(0.002, relaxation=0.5), qs.Thermostat(0.0004, signal="excess_work")]
+)
+def test_the_ends_of_chunks_are_invisible_to_regulators(regulator):
+    """A chunk ends by meeting the new model; the work of that switch is read as that of any other, not as none."""
+    trainer = trainer_of(regulator, auditor_groups=0, auditor_walkers=0, resample_below=0.0)
+    ends = {}
+    for size in (1, 24):
+        state = start(trainer, 0)
+        for stop in range(size, 25, size):
+            state = run_chunk(trainer, state, jnp.asarray(DATA, float), jnp.asarray(stop, jnp.int32))
+        ends[size] = float(state.controls.lr_scale), float(state.controls.beta), float(state.ledger.last_excess)
+    assert ends[24][:2] != (1.0, 1.0)
+    np.testing.assert_allclose(ends[1], ends[24], rtol=1e-9)
+
+
 class Stepped(qs.AbstractRegulator):
     """Another beta at every step, whatever the driver says."""
 

@@ -175,14 +175,14 @@ def test_training_makes_the_k_step_law_and_not_the_equilibrium():
     """Digest test 15: divergence from the data by sampling time, from exact kernels of models trained with walkers."""
     mean = TWO_MODES.mean(0)
     first = rbm(0.01 * np.array([[1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]), np.log(mean / (1 - mean)), [0, 0])
-    rate = optax.linear_schedule(0.5, 0.0, 2000, 6000)
+    rates = {name: optax.linear_schedule(rate, 0.0, 2000, 6000) for name, rate in (("short", 1.5), ("kept", 0.5))}
     options: dict[str, Any] = dict(k=5, n_walkers=1000, auditor_groups=0, feedback="off")
     start = qs.starts.noise(first, 4)
     p_data = np.mean(np.all(TWO_MODES[:, None] == enumeration.states("binary", 4), axis=2), axis=0)
     times, found, gaps = (1, 2, 3, 4, 5, 6, 8, 10, 30, 10_000), {}, {}
     for name, trainer in {
-        "short": qs.short_run(qs.BlockGibbs(), optax.sgd(rate), start, **options),
-        "kept": qs.pcd(qs.BlockGibbs(), optax.sgd(rate), **options),
+        "short": qs.short_run(qs.BlockGibbs(), optax.sgd(rates["short"]), start, **options),
+        "kept": qs.pcd(qs.BlockGibbs(), optax.sgd(rates["kept"]), **options),
     }.items():
         state = trainer.init(jax.random.key(3), first)
         model = run_chunk(trainer, state, jnp.asarray(TWO_MODES), jnp.asarray(8000, jnp.int32)).model
@@ -190,10 +190,12 @@ def test_training_makes_the_k_step_law_and_not_the_equilibrium():
         found[name] = np.array([p_data @ np.log(p_data / p) for p in laws])
         pairs = zip(moments(model, 1.0, laws[4]), moments(model, 1.0, p_data), strict=True)
         gaps[name] = max(np.abs(x - y).max() for x, y in pairs)
+    print(found, gaps)
     assert times[int(np.argmin(found["short"]))] == 5
-    assert found["short"][-1] > 20 * found["short"][4]
+    assert found["short"][-1] > 100 * 0.000643  # in equilibrium, against the listed divergence of maximum likelihood
     assert times[int(np.argmin(found["kept"]))] >= 30 and found["kept"][4] > 10 * found["short"][4]
-    assert gaps["short"] < 4 * 0.5 / np.sqrt(1000)  # what one batch of walkers can tell
+    # three standard errors of one batch of walkers, which those of the other training exceed after 5 sweeps
+    assert gaps["short"] < 3 * 0.5 / np.sqrt(1000) < gaps["kept"]
 
 
 @pytest.mark.slow

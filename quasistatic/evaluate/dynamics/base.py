@@ -256,3 +256,10 @@ def positive(value: float, name: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise InputError(f"{name} must be positive and finite, got {value}")
     return value
+
+
+def variance(value: float) -> float:
+    """A variance at the start, 0 for a point. Raises: InputError unless it is finite and at least 0."""
+    if not (value >= 0 and math.isfinite(value)):
+        raise InputError(f"the variance at the start must be at least 0, got {value}")
+    return value

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from quasistatic.errors import InputError
-from quasistatic.evaluate.dynamics.base import AbstractScalarModel, OutOfReach, Real, geometric, positive
+from quasistatic.evaluate.dynamics.base import AbstractScalarModel, OutOfReach, Real, geometric, positive, variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,7 @@ class GaussianRBMMode(AbstractScalarModel):
     def __post_init__(self) -> None:
         positive(self.visible, "the stiffness of visible units")
         positive(self.hidden, "the stiffness of hidden units")
-        if not (self.start >= 0 and math.isfinite(self.start)):
-            raise InputError(f"the variance at the start must be at least 0, got {self.start}")
+        variance(self.start)
 
     @property
     def is_discrete(self) -> bool:

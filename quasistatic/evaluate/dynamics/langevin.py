@@ -21,7 +21,7 @@ from jaxtyping import Float
 from scipy.special import lambertw
 
 from quasistatic.errors import InputError
-from quasistatic.evaluate.dynamics.base import AbstractScalarModel, Real, positive, shrink
+from quasistatic.evaluate.dynamics.base import AbstractScalarModel, Real, positive, shrink, variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,7 @@ class LangevinMode(AbstractScalarModel):
     sign: ClassVar[int] = -1
 
     def __post_init__(self) -> None:
-        if not (self.start >= 0 and math.isfinite(self.start)):
-            raise InputError(f"the variance at the start must be at least 0, got {self.start}")
+        variance(self.start)
 
     def moment(self, theta: Real, t: Real) -> Real:
         t = self._times(t)

@@ -15,8 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from quasistatic.errors import InputError
-from quasistatic.evaluate.dynamics.base import AbstractScalarModel, OutOfReach, Real, geometric, positive
+from quasistatic.evaluate.dynamics.base import AbstractScalarModel, OutOfReach, Real, geometric, positive, variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +35,7 @@ class UnadjustedMode(AbstractScalarModel):
 
     def __post_init__(self) -> None:
         positive(self.step, "the step")
-        if not (self.start >= 0 and math.isfinite(self.start)):
-            raise InputError(f"the variance at the start must be at least 0, got {self.start}")
+        variance(self.start)
 
     @property
     def is_discrete(self) -> bool:
