@@ -5,7 +5,8 @@
    through the same command that users call; what it learns is not the teacher, but known to ten digits.
 3. RBMs of 784 x 500 units learn MNIST by runs of `k` = 1, 10, 100 sweeps and by PCD of the same `k`: quality is best at
    the sampling time `k` where `k` is shorter than the relaxation, and nowhere else in particular where it is not.
-4. A ConvNet generates digits in 60 Langevin steps (`non_convergent_images`).
+4. Ten small RBMs whose regime enumeration knows, and what `diagnose` calls them (`regimes`).
+5. A ConvNet generates digits in 60 Langevin steps (`non_convergent_images`).
 
 Trainings are run folders in `runs/non-convergent` of the working folder; an interrupted reproduction goes on with them.
 
@@ -97,6 +98,7 @@ def check(key: Key, is_quick: bool = False) -> tuple[list[Row], dict[str, Any]]:
         rows += spins(folder, size)
         curves = {name: machine(folder, name, size) for name in names(size)}
         rows += [row for name, found in curves.items() for row in machine_rows(name, found, is_judged=not is_quick)]
+        rows += regimes.check(folder, n_steps=400, names=regimes.QUICK) if is_quick else regimes.check(folder)
         figures |= {"non-convergent-rbm": drawn(curves)}
         more, images = non_convergent_images.check(folder, is_quick)
     return rows + more, figures | images
