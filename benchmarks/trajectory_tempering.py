@@ -3,11 +3,11 @@
     python -m benchmarks.trajectory_tempering [--quick] [--out DIR] [--walkers 2000] [--rounds 2000] [--chains 200]
 
 An RBM with 200 hidden units is trained on the MNIST digits 0 and 1 (pixels above 0.3, PCD-100, rate 0.01, 10,000
-updates, 2,000 walkers unless told otherwise), and its ages are stored on the way. Then stacks of replicas in ages chosen by their acceptance,
-and plain chains of the last age, both from the positions at which the stacks end their burn-in, are watched by a linear
-discriminant of the two digits. Reported are jumps per chain and sweep of the model (top rung), and per sweep of *all*
-rungs; where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the place of its count. Gibbs makes as
-many sweeps in all as the stacks do in all their rungs.
+updates, 2,000 walkers unless told otherwise), and its ages are stored on the way. Then stacks of replicas in ages
+chosen by their acceptance, and plain chains of the last age, both from the positions at which the stacks end their
+burn-in, are watched by a linear discriminant of the two digits. Reported are jumps per chain and sweep of the model
+(top rung), and per sweep of *all* rungs; where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the
+place of its count. Gibbs makes as many sweeps in all as the stacks do in all their rungs.
 
 Training and sampling can be interrupted: what is in DIR (default runs/trajectory-tempering) is gone on with.
 
