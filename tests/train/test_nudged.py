@@ -66,6 +66,8 @@ def test_learning_and_resume_bit_for_bit(small, trainer, tmp_path):
     assert last["error_heldout"] + 4 * last["error_heldout_stderr"] < 0.9
     assert last["cost"] < whole.rows[0]["cost"]
     assert all(row["delta_a"] > 0 for row in whole.rows)
+    plain = np.sqrt(last["error_heldout"] * (1 - last["error_heldout"]) / 120)  # binomial
+    assert abs(last["error_heldout_stderr"] / plain - 1) < 0.02
     assert [row["cost"] for row in read_rows(tmp_path / "parts" / "metrics.csv")] == [r["cost"] for r in whole.rows]
 
 
