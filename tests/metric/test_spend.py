@@ -54,7 +54,7 @@ def test_the_budget_is_spent(rate):
 
 
 def test_linear_response_needs_no_weights():
-    """`(1/2 + relaxation) Var w` is held at the budget; these fast walkers dissipate little more than the jumps' half."""
+    """`(1/2 + relaxation) Var w` is held at the budget; these fast walkers dissipate little more than `Var w / 2`."""
     budget = 0.004
     found, jump = spending(SpendWork(budget, relaxation=0.5), 0.3)
     print(found, jump)
