@@ -1,13 +1,13 @@
 """Jumps between two digits: replicas along the training trajectory against plain Gibbs, at equal cost.
 
-    python -m benchmarks.trajectory_tempering [--quick] [--out DIR] [--walkers 500] [--rounds 2000] [--chains 200]
+    python -m benchmarks.trajectory_tempering [--quick] [--out DIR] [--walkers 2000] [--rounds 2000] [--chains 200]
 
 An RBM with 200 hidden units is trained on the MNIST digits 0 and 1 (pixels above 0.3, PCD-100, rate 0.01, 10,000
-updates, 500 walkers), and its ages are stored on the way. Then stacks of replicas in ages chosen by their acceptance,
-and plain chains of the last age, both from the positions at which the stacks end their burn-in, are watched by a linear
-discriminant of the two digits. Reported are jumps per chain and sweep of the model (top rung), and per sweep of *all*
-rungs; where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the place of its count. Gibbs makes as
-many sweeps in all as the stacks do in all their rungs.
+updates, 2,000 walkers unless told otherwise), and its ages are stored on the way. Then stacks of replicas in ages
+chosen by their acceptance, and plain chains of the last age, both from the positions at which the stacks end their
+burn-in, are watched by a linear discriminant of the two digits. Reported are jumps per chain and sweep of the model
+(top rung), and per sweep of *all* rungs; where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the
+place of its count. Gibbs makes as many sweeps in all as the stacks do in all their rungs.
 
 Training and sampling can be interrupted: what is in DIR (default runs/trajectory-tempering) is gone on with.
 
@@ -31,6 +31,7 @@ from sklearn.datasets import load_digits
 
 import quasistatic as qs
 from quasistatic import datasets
+from quasistatic._keys import named
 from quasistatic.evaluate.chains import run_chains
 from quasistatic.evaluate.mixing import Occupancy, autocorrelation_time, occupancy, poisson_upper
 from quasistatic.evaluate.rungs import Age, Chosen, choose_rungs
@@ -160,7 +161,7 @@ def watched(
     n_piece = max(2, n_rounds // 10)
     for piece in range(-(-n_rounds // n_piece)):
         path = folder / f"{name}-{piece:02d}.npz"
-        key = jax.random.fold_in(jax.random.key(17), piece)
+        key = named(jax.random.key(17), f"{name} {piece}")  # burn-in and record must not share their noise
         if path.exists():
             stored = np.load(path, allow_pickle=False)
             modes.append(stored["modes"])

@@ -48,7 +48,10 @@ class NetworkSection(_Section):
 
 
 class PhasesSection(_Section):
-    """Phases and estimator, see `equilibrium.EquilibriumPropagation`; `start` of the free phase."""
+    """Phases and estimator, see `equilibrium.EquilibriumPropagation`; `start` of the free phase.
+
+    `centred` and `random-sign` need a `nudge` below 1 where outputs are real or on a box.
+    """
 
     nudge: Annotated[float, Field(gt=0, le=1e6)] = 0.2
     temperature: Annotated[float, Field(ge=0, le=1e6)] = 0.0

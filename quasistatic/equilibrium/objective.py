@@ -34,7 +34,7 @@ LIMIT = 4.0
 
 
 def forward(costs: Costs, nudge: float, temperature: float) -> Estimate:
-    """`dA` from free samples, mean over examples. Args: `C`, examples first; `b`; `T`. High by about T s.e.^2 / 2."""
+    """`dA` from free samples, mean over examples. Args: `C`, examples first; `b`; `T`. High by about s.e.^2 / 2T."""
     return _over_examples(lambda c: jarzynski(nudge * c / temperature), temperature, costs)
 
 

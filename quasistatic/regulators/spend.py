@@ -89,7 +89,9 @@ class SpendWork(AbstractRegulator):
         change = met - ensemble.u + reading.ahead
         jump = 0.5 * jnp.var(change)
         if self.relaxation is None:
-            spent = jnp.maximum(excess_work(change, ensemble.weights()).value, jump)
+            # what has been done already is in the present weights; where walkers were resampled since, the jump is left
+            before = jnp.log(ensemble.weights()) + reading.ahead
+            spent = jnp.maximum(excess_work(change, jax.nn.softmax(before)).value, jump)
         else:
             spent = (1.0 + 2.0 * self.relaxation) * jump
         scale = jnp.asarray(controls.lr_scale)

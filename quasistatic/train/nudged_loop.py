@@ -145,7 +145,10 @@ def fit_nudged(
 def evaluated(
     trainer: NudgedTrainer, state: NudgedState, data: Labelled, part: str, n_sweeps: int = 0
 ) -> dict[str, float | None]:
-    """Mean cost, fraction of wrong answers and its standard error on a part of the data; None where there is none."""
+    """Mean cost, fraction of wrong answers and its standard error on a part of the data; None where there is none.
+
+    The standard error counts one right and one wrong answer more, so that it is not 0 where all answers are right.
+    """
     names = [f"cost_{part}", f"error_{part}", f"error_{part}_stderr"]
     x = getattr(data.dataset, part)
     if x is None or not len(x):
@@ -153,8 +156,10 @@ def evaluated(
     targets = jnp.asarray(data.targets(part), float)
     found = predict(trainer, state.network, state.key, jnp.asarray(x, float), n_sweeps)
     costs = jax.vmap(trainer.rule.cost)(found, targets)
-    wrong = float(np.mean(np.argmax(np.asarray(found), 1) != data.labels[part]))
-    return dict(zip(names, (float(jnp.mean(costs)), wrong, math.sqrt(wrong * (1 - wrong) / len(x))), strict=True))
+    n, is_wrong = len(x), np.argmax(np.asarray(found), 1) != data.labels[part]
+    share = (float(is_wrong.sum()) + 1) / (n + 2)
+    values = float(jnp.mean(costs)), float(np.mean(is_wrong)), math.sqrt(share * (1 - share) / n)
+    return dict(zip(names, values, strict=True))
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

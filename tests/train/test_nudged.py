@@ -1,5 +1,6 @@
 """Training by free and nudged phases: recipes, resume bit for bit, rates per layer, gradient check, shifts."""
 
+import signal
 import tomllib
 
 import jax
@@ -18,6 +19,7 @@ from quasistatic.equilibrium import EquilibriumPropagation
 from quasistatic.equilibrium.check import check_gradients, implicit_gradient
 from quasistatic.errors import InputError
 from quasistatic.run import Run
+from quasistatic.train.loop import NoProgress
 from quasistatic.train.nudged import NudgedTrainer, run_steps, shifted
 from quasistatic.train.nudged_loop import NudgedPlan, fit_nudged, read_rows
 
@@ -53,11 +55,21 @@ def trainer():
     return NudgedTrainer(rule, optax.sgd(0.1, momentum=0.5), (1.0, 0.5), 16, "example", 1, (8, 8))
 
 
+class Asked(NoProgress):
+    """Somebody asks the run to stop while its second epoch is shown."""
+
+    def update(self, row):
+        if row["epoch"] == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+
 def test_learning_and_resume_bit_for_bit(small, trainer, tmp_path):
-    """Two epochs, stop, two more: the state of an uninterrupted run; and it learns."""
+    """Asked to stop after two epochs, two more: the state of an uninterrupted run; and it learns."""
     key, network = jax.random.key(0), hopfield(jax.random.key(1), (64, 32, 10))
     whole = fit_nudged(key, trainer, network, small, NudgedPlan(4), folder=tmp_path / "whole")
-    fit_nudged(key, trainer, network, small, NudgedPlan(2), folder=tmp_path / "parts")
+    plan = NudgedPlan(4, checkpoint_every=4)  # what was asked for is saved all the same
+    first = fit_nudged(key, trainer, network, small, plan, folder=tmp_path / "parts", progress=Asked())
+    assert first.is_interrupted and len(first.rows) == 2
     parts = fit_nudged(key, trainer, network, small, NudgedPlan(4), folder=tmp_path / "parts", resume=True)
     for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(parts.state), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
@@ -66,6 +78,8 @@ def test_learning_and_resume_bit_for_bit(small, trainer, tmp_path):
     assert last["error_heldout"] + 4 * last["error_heldout_stderr"] < 0.9
     assert last["cost"] < whole.rows[0]["cost"]
     assert all(row["delta_a"] > 0 for row in whole.rows)
+    plain = np.sqrt(last["error_heldout"] * (1 - last["error_heldout"]) / 120)  # binomial
+    assert abs(last["error_heldout_stderr"] / plain - 1) < 0.02
     assert [row["cost"] for row in read_rows(tmp_path / "parts" / "metrics.csv")] == [r["cost"] for r in whole.rows]
 
 

@@ -93,7 +93,9 @@ def test_coverage(signal, set_point):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "regulator", [qs.SpendWork(0.002, relaxation=0.5), qs.Thermostat(0.0004, signal="excess_work")]
+    "regulator",
+    [qs.SpendWork(0.002, relaxation=0.5), qs.SpendWork(0.002), qs.Thermostat(0.0004, signal="excess_work")],
+    ids=["response", "weights", "thermostat"],
 )
 def test_the_ends_of_chunks_are_invisible_to_regulators(regulator):
     """A chunk ends by meeting the new model; the work of that switch is read as that of any other, not as none."""
