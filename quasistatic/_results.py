@@ -171,6 +171,6 @@ _OUTCOMES = {
     ),
     RESULTS.ladder_torn: (
         "the ladder of replicas has torn: hardly any exchange between the model and the last frozen rung is accepted",
-        "lower the learning rate, or look at the ladder more often (Steering.every)",
+        "lower the learning rate (and the slew of a thermostat), or look at the ladder more often (exchange.every)",
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from quasistatic.report.markup import escape
@@ -21,7 +22,7 @@ def ladder_sections(run: Run) -> list[Section]:
         (str(k), f"{1 / beta:.3f}", _accepted(accepted, errors, k)) for k, beta in enumerate(found["betas"])
     ]  # the last one is the model
     events = [
-        (f"{event['step']:,}", WORDS.get(event["name"], event["name"]), f"{event['acceptance']:.3f}",
+        (f"{event['step']:,}", WORDS[event["name"]], f"{event['acceptance']:.3f}",
          str(event["n_rungs"]), f"{event['lr_scale']:.3g}") for event in found["events"]
     ]  # fmt: skip
     note = (
@@ -40,7 +41,7 @@ def _accepted(accepted: list[float], errors: list[Any], k: int) -> str:
     return f"{accepted[k]:.3f}" + (f" \u00b1 {errors[k]:.3f}" if errors[k] is not None else "")
 
 
-def _table(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
