@@ -16,6 +16,7 @@ Reference:
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,32 +127,62 @@ def trained(out: Path, settings: str, data: Path, n_steps: int) -> LoadedRun:
 
 def truth_of(run: LoadedRun) -> Truth:
     """Distance and relaxation time of the final parameters, by enumeration."""
-    archive = run.checkpoint("last")
-    model: Any = run.model_of("last")
-    beta = float(np.asarray(archive["controls/beta"]))
-    weights, a, b = (np.asarray(p, np.float64) for p in (model.weights, model.visible_bias, model.hidden_bias))
-    v, h = (np.array(list(itertools.product([0.0, 1.0], repeat=n))) for n in (N, M))
-    h_of_v = _conditional(beta * (v @ weights + b), h)
-    v_of_h = _conditional(beta * (h @ weights.T + a), v)
-    log_p = beta * v @ a + np.logaddexp(0, beta * (v @ weights + b)).sum(1)
-    law = np.exp(log_p - log_p.max())
-    law /= law.sum()
-    between = v_of_h @ h_of_v  # of hidden states, as slow as that of visible ones
-    second = np.sort(np.abs(np.linalg.eigvals(between)))[-2]
-    sweeps = float(-1 / np.log(min(second, 1 - 1e-15)))
-    method = run.settings.training.method
-    differ = np.eye(N + 1)[(v != PATTERN).sum(1).astype(int)]
-    expected = law @ differ
+    archive, method = run.checkpoint("last"), run.settings.training.method
+    sums = Enumerated.of(run.model_of("last"), float(np.asarray(archive["controls/beta"])))
+    differ = np.eye(N + 1)[(sums.visible != PATTERN).sum(1)]
+    expected = sums.law @ differ
     if method in ("cd", "short-run"):
-        rows = v if method == "short-run" else np.asarray(load_data(run.settings).train)
-        k = int(np.asarray(archive["controls/n_sweeps"]))
-        hidden = _conditional(beta * (rows @ weights + b), h).mean(0) @ np.linalg.matrix_power(between, k - 1)
-        return Truth(_distance(hidden @ v_of_h @ differ, expected), sweeps)
+        rows = sums.visible if method == "short-run" else np.asarray(load_data(run.settings).train)
+        reached = sums.after(rows, int(np.asarray(archive["controls/n_sweeps"])))
+        return Truth(_distance(reached @ differ, expected), sums.relaxation)
     x, _ = chosen_walkers(jax.random.key(0), run, N_WALKERS, "last")
     counts = np.bincount((np.asarray(x) != PATTERN).sum(1), minlength=N + 1)
     drawn = np.random.RandomState(0).multinomial(len(x), expected, 200)
     noise = float(np.mean([_distance(one / len(x), expected) for one in drawn]))
-    return Truth(max(0.0, _distance(counts / len(x), expected) - noise), sweeps)
+    return Truth(max(0.0, _distance(counts / len(x), expected) - noise), sums.relaxation)
+
+
+class Enumerated(NamedTuple):
+    """An RBM of binary units in full.
+
+    Attributes:
+        visible: all visible states, shape `(2^n, n)`.
+        law: their probabilities.
+        hidden_given: `p(h | v)` as a function of visible rows.
+        between: `sum_v p(v | h) p(h' | v)`, shape `(2^m, 2^m)`: one sweep as hidden states see it.
+        visible_given: `p(v | h)`, shape `(2^m, 2^n)`.
+    """
+
+    visible: np.ndarray
+    law: np.ndarray
+    hidden_given: Callable[[np.ndarray], np.ndarray]
+    between: np.ndarray
+    visible_given: np.ndarray
+
+    @classmethod
+    def of(cls, model: Any, beta: float) -> Enumerated:
+        """All sums of a model at `beta`."""
+        weights, a, b = (np.asarray(p, np.float64) for p in (model.weights, model.visible_bias, model.hidden_bias))
+        v, h = (np.array(list(itertools.product([0.0, 1.0], repeat=n))) for n in weights.shape)
+
+        def hidden_given(rows: np.ndarray) -> np.ndarray:
+            return _conditional(beta * (rows @ weights + b), h)
+
+        visible_given = _conditional(beta * (h @ weights.T + a), v)
+        log_p = beta * v @ a + np.logaddexp(0, beta * (v @ weights + b)).sum(1)
+        law = np.exp(log_p - log_p.max())
+        return cls(v, law / law.sum(), hidden_given, visible_given @ hidden_given(v), visible_given)
+
+    @property
+    def relaxation(self) -> float:
+        """Relaxation time in sweeps, `-1 / log` of the second eigenvalue: that of visible and hidden states alike."""
+        second = np.sort(np.abs(np.linalg.eigvals(self.between)))[-2]
+        return float(-1 / np.log(np.clip(second, 1e-300, 1 - 1e-15)))
+
+    def after(self, rows: np.ndarray, k: int) -> np.ndarray:
+        """Law of the visible states `k >= 1` sweeps after rows in equal proportions."""
+        hidden = self.hidden_given(rows).mean(0) @ np.linalg.matrix_power(self.between, k - 1)
+        return hidden @ self.visible_given
 
 
 def _distance(p: np.ndarray, q: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from quasistatic.diagnose.verdict import verdict
 from quasistatic.energies import RBM, Potential, units
 from quasistatic.errors import InputError
 from quasistatic.kernels import BlockGibbs
+from quasistatic.reproduce import regimes
 from quasistatic.run import Run
 
 N, M = 10, 6
@@ -173,3 +175,36 @@ def test_whole_runs(regime: str, tmp_path: Path, capfd: pytest.CaptureFixture[st
     for item in found["evidence"]:
         print(item)
     assert found["regime"] == regime and found["advice"]
+
+
+def test_the_truth_of_the_ten_runs():
+    """The model is stationary, an independent chain reaches it at once, and `k` sweeps are `k` times one."""
+    rng = np.random.default_rng(4)
+    model = SimpleNamespace(
+        weights=rng.normal(size=(5, 3)), visible_bias=rng.normal(size=5), hidden_bias=rng.normal(size=3)
+    )
+    sums = regimes.Enumerated.of(model, 0.7)
+    sweep = sums.hidden_given(sums.visible) @ sums.visible_given
+    np.testing.assert_allclose(sums.law @ sweep, sums.law, atol=1e-14)
+    v, h = sums.visible[11], np.array([1.0, 0.0, 1.0])
+    u = -(v @ model.visible_bias + h @ model.hidden_bias + v @ model.weights @ h)
+    joint = sums.law[11] * sums.hidden_given(v[None])[0, 0b101]
+    rest = sums.law[20] * sums.hidden_given(sums.visible[20][None])[0, 0b101]
+    v = sums.visible[20]
+    other = -(v @ model.visible_bias + h @ model.hidden_bias + v @ model.weights @ h)
+    np.testing.assert_allclose(np.log(joint / rest), -0.7 * (u - other), rtol=1e-12)
+    start = np.full(32, 1 / 32)
+    np.testing.assert_allclose(sums.after(sums.visible, 3), start @ np.linalg.matrix_power(sweep, 3), atol=1e-14)
+    values = np.sort(np.abs(np.linalg.eigvals(sweep)))
+    np.testing.assert_allclose(sums.relaxation, -1 / np.log(values[-2]), rtol=1e-10)
+    free = SimpleNamespace(weights=np.zeros((5, 3)), visible_bias=model.visible_bias, hidden_bias=model.hidden_bias)
+    free = regimes.Enumerated.of(free, 0.7)
+    np.testing.assert_allclose(free.after(np.ones((1, 5)), 1), free.law, atol=1e-15)
+
+
+@pytest.mark.slow
+def test_short_runs_and_loose_data_are_told_apart(tmp_path: Path):
+    rows = regimes.check(tmp_path, n_steps=400, names=regimes.QUICK)
+    for row in rows:
+        print(row.quantity)
+    assert rows[-1].measured == 0.0
