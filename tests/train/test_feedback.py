@@ -44,7 +44,7 @@ def published(n_walkers, order):
     """Per seed: errors of log Z of driver and auditor, estimated bias and its standard error."""
     trainer = qs.jarzynski(
         qs.Langevin(is_fused=True), optax.sgd(0.005), step_size=STEP, resample_below=0.0, n_walkers=n_walkers,
-        auditor_groups=16, auditor_walkers=16, feedback=order,
+        auditor_groups=16, auditor_walkers=4, feedback=order,
     )  # fmt: skip
     model = Located(jnp.zeros(D))
     truth, data = float(model.log_partition(1.0)), jnp.zeros((2, D))
