@@ -48,15 +48,20 @@ def published(n_walkers, order):
     )  # fmt: skip
     model = Located(jnp.zeros(D))
     truth, data = float(model.log_partition(1.0)), jnp.zeros((2, D))
-    found = []
-    for seed in range(N_SEEDS):
-        state = run_chunk(trainer, trainer.init(jax.random.key(seed), model), data, jnp.asarray(N_UPDATES, jnp.int32))
-        driver = float(state.ensemble.log_partition_groups()[0])
-        auditor = float(jax.nn.logsumexp(state.auditor.log_partition_groups()) - jnp.log(16))
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        state = run_chunk(trainer, trainer.init(key, model), data, jnp.asarray(N_UPDATES, jnp.int32))
+        driver = state.ensemble.log_partition_groups()[0]
+        auditor = jax.nn.logsumexp(state.auditor.log_partition_groups()) - jnp.log(16)
         feedback = state.feedback
-        assert int(feedback.n_blocks) == N_UPDATES // BLOCK
-        found.append([driver - truth, auditor - truth, float(feedback.bias.value), float(feedback.stderr())])
-    return np.array(found)
+        errors = jnp.stack([driver - truth, auditor - truth, feedback.bias.value, feedback.stderr()])
+        return errors, feedback.n_blocks, state.result
+
+    found, n_blocks, result = map(np.asarray, run(jax.vmap(jax.random.key)(jnp.arange(N_SEEDS))))
+    assert np.all(n_blocks == N_UPDATES // BLOCK) and not np.any(result)
+    return found
 
 
 def mean_with_error(values):
