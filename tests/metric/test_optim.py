@@ -22,8 +22,8 @@ import quasistatic as qs
 from quasistatic.errors import InputError
 from quasistatic.metric import minimal_dissipation, natural_gradient, scores_of, solve
 from quasistatic.metric.optim import dissipation_rate, reduction_ratio
-from tests.laws.enumeration import states
 from tests.laws.battery import quick_jit
+from tests.laws.enumeration import states
 from tests.metric.battery import family, flat
 from tests.metric.exact import Bent, Quartic, exact_scores, relative_entropy
 

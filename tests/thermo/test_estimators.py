@@ -197,7 +197,8 @@ def _pair(rng, n_forward, n_reverse, *, free_energy=2.3, spread=1.5):
 
 
 @pytest.mark.parametrize(
-    ("n_forward", "n_reverse"), [(150, 1200), *(pytest.param(*n, marks=pytest.mark.slow) for n in ((500, 500), (1200, 150)))]
+    ("n_forward", "n_reverse"),
+    [(150, 1200), *(pytest.param(*n, marks=pytest.mark.slow) for n in ((500, 500), (1200, 150)))],
 )
 def test_bar_agrees_with_crooks_and_knows_its_error(n_forward, n_reverse):
     mean, deviation = _spread_of_z(lambda rng: bar(*_pair(rng, n_forward, n_reverse)), 2.3)
