@@ -54,7 +54,7 @@ def run(n_walkers, n_updates):
     "n_walkers, n_updates, published",
     [
         (100, 1000, None),
-        pytest.param(200, 2000, -0.937, marks=pytest.mark.slow),  # fast in train/test_feedback.py
+        pytest.param(200, 2000, -0.937, marks=pytest.mark.slow),
         pytest.param(400, 2000, -0.460, marks=pytest.mark.slow),
     ],
 )

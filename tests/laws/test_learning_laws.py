@@ -94,7 +94,7 @@ def test_the_published_resting_points():
 
 
 @pytest.mark.parametrize("h, variance", [pytest.param(0.2, 1.0, marks=pytest.mark.slow), (0.4, 1.3)])
-@pytest.mark.parametrize("method", ["pcd", "cd", "jarzynski"])
+@pytest.mark.parametrize("method", ["pcd", pytest.param("cd", marks=pytest.mark.slow), "jarzynski"])
 def test_where_learning_rests(method, h, variance):
     biased, true = resting_curvature(h, variance), 1 / variance
     expected, other = (true, biased) if method == "jarzynski" else (biased, true)

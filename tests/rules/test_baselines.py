@@ -31,7 +31,7 @@ N_BATCHES = 64
 def compiled(rule, draw):
     """Function (key, potential) -> gradients over independent batches, flat, and what the rule keeps after each."""
 
-    @quick_jit
+    @eqx.filter_jit  # long enough to be worth optimising
     def run(key, potential):
         state = rule.init(potential.energy)
 

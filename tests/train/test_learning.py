@@ -52,7 +52,7 @@ lazily = functools.partial(qs.jarzynski, n_moved=500)
 
 @pytest.mark.parametrize(
     "constructor",
-    [qs.pcd, qs.jarzynski, pytest.param(lazily, marks=pytest.mark.slow)],
+    [pytest.param(qs.pcd, marks=pytest.mark.slow), qs.jarzynski, pytest.param(lazily, marks=pytest.mark.slow)],
     ids=["pcd", "jarzynski", "lazily"],
 )
 def test_couplings_are_found_to_the_error_of_the_data(constructor):
