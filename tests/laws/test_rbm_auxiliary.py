@@ -122,7 +122,7 @@ def _hidden(potential, h):
 @VARIANTS
 def test_walkers_of_the_package(variant, beta):
     """Sampled: log ratio, effective sample size, weighted and plain occupation of all 16 states."""
-    n, kernel = 40_000, AuxiliaryGibbs(variant)
+    n, kernel = 100_000, AuxiliaryGibbs(variant)
     x = rbm_at(0.0).base().sample_exact(jax.random.key(3), beta(0.0), n)
     ensemble = opened_at(kernel, potential_at(0.0, beta), x, exact_log_z(0.0, beta))
     for k in range(N_STEPS):

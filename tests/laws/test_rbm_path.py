@@ -130,7 +130,7 @@ def along(key, order, beta, x):
 @BETAS
 @pytest.mark.parametrize("order", ["switch first", "move first"])
 def test_walkers_of_the_package(order, beta):
-    n = 40_000
+    n = 100_000
     base = rbm_at(0.0).base()  # the hidden units do not interact yet
     ensemble = along(jax.random.key(10), order, beta, base.sample_exact(jax.random.key(3), beta(0.0), n))
     log_weight = np.asarray(ensemble.log_weight())
