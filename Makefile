@@ -9,6 +9,9 @@ PINS := pyproject.toml constraints.txt
 # Thousands of small programs make the fast tests: compile them in less time. The slow tests run as users run.
 HASTY := XLA_FLAGS="--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 
+# The float32 job loads only the files that have such tests: collecting all of them takes longer than running these.
+SINGLE = $(shell grep -rl --include='test_*.py' 'mark\.float32' tests)
+
 # MNIST for the tests and benchmarks that want it, where the reference folder lies beside the checkout.
 DATA := $(if $(wildcard ../shared/data),QUASISTATIC_DATA="$(CURDIR)/../shared/data")
 
@@ -28,7 +31,7 @@ train: .venv/run.stamp
 	$(BIN)/quasistatic train digits-rbm
 
 test: .venv/dev.stamp
-	$(DATA) JAX_ENABLE_X64=0 $(BIN)/python -m pytest -m "float32 and not slow"
+	$(DATA) JAX_ENABLE_X64=0 $(BIN)/python -m pytest -m "float32 and not slow" $(SINGLE)
 	$(DATA) $(HASTY) JAX_ENABLE_X64=1 $(BIN)/python -m pytest -m "not slow and not float32" -n $(WORKERS)
 
 test-slow: .venv/dev.stamp

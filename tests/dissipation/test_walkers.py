@@ -120,7 +120,10 @@ def test_errors_are_calibrated():
 
 @pytest.mark.parametrize(
     "kind, mean, variance, ess",
-    [("optimal", 0.556818, 1.136364, 0.3210), ("linear", 0.632638, 1.291099, 0.2750)],
+    [
+        ("optimal", 0.556818, 1.136364, 0.3210),
+        pytest.param("linear", 0.632638, 1.291099, 0.2750, marks=pytest.mark.slow),
+    ],
 )
 def test_work_statistics(kind, mean, variance, ess):
     """Mean and variance of work of unadjusted Langevin walkers that start from *their* stationary law; ESS."""

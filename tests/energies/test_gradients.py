@@ -59,7 +59,8 @@ def test_closed_form_equals_autodiff(case, key):
 def test_the_kernels_cache_gives_the_same_gradient(case, key):
     rbm, x = energy_of(case), data_of(case)
     weights = jax.random.uniform(key, (len(x),))
-    assert_same(rbm.weighted_gradient(x, weights, BETA, rbm.hidden_inputs(x)), rbm.weighted_gradient(x, weights, BETA))
+    cached = quick_jit(lambda rbm, x, weights: rbm.weighted_gradient(x, weights, BETA, rbm.hidden_inputs(x)))
+    assert_same(cached(rbm, x, weights), closed_form(rbm, x, weights, BETA))
 
 
 def exact_log_z(energy, case, beta):
@@ -94,6 +95,15 @@ def two_phases(energy, case, data, beta):
     return energy.weighted_gradient(data, uniform, beta), model
 
 
+# the inverse temperature is traced: one program per row
+_phases = quick_jit(two_phases)
+
+
+def phases(energy, case, data, beta):
+    """As `two_phases`, compiled."""
+    return _phases(energy, case, data, jnp.asarray(beta))
+
+
 def difference(one, other):
     return jax.tree.map(jnp.subtract, one, other)
 
@@ -111,7 +121,7 @@ def test_two_phase_gradient_is_that_of_the_log_likelihood(case):
     assert_same(by_phases, by_likelihood)
     assert max(np.abs(leaf).max() for leaf in leaves(by_phases)) > 0.05
     # The saboteur: phases at beta = 1 point elsewhere.
-    data_phase, model_phase = two_phases(energy, case, data, 1.0)
+    data_phase, model_phase = phases(energy, case, data, 1.0)
     wrong = leaves(difference(model_phase, data_phase))
     assert max(np.abs(a - b).max() for a, b in zip(wrong, leaves(by_likelihood), strict=True)) > 1e-2
 
@@ -127,7 +137,7 @@ def test_finite_differences_agree():
         return float(-enumeration.rbm_marginal(*parts, data, "binary").mean() - log_z)
 
     expected = enumeration.gradient(value, np.asarray(rbm.weights))
-    data_phase, model_phase = two_phases(rbm, case, jnp.asarray(data), BETA)
+    data_phase, model_phase = phases(rbm, case, jnp.asarray(data), BETA)
     np.testing.assert_allclose(difference(model_phase, data_phase).weights, expected, atol=1e-9)
 
 
@@ -137,7 +147,7 @@ def test_sampled_hidden_states_give_the_gradient_on_average(case, key):
     weights, n = jnp.asarray([0.3, 0.0, 0.2, 0.9, 0.1, 0.4]), 20_000
     sample = quick_jit(jax.vmap(lambda k: rbm.sampled_gradient(k, x, weights, BETA)))
     for found, exact in zip(
-        leaves(sample(jax.random.split(key, n))), leaves(rbm.weighted_gradient(x, weights, BETA)), strict=True
+        leaves(sample(jax.random.split(key, n))), leaves(closed_form(rbm, x, weights, BETA)), strict=True
     ):
         error = found.std(0) / np.sqrt(n)
         assert np.all(np.abs(found.mean(0) - exact) <= 5 * error + 1e-12)
@@ -148,13 +158,13 @@ def test_sampled_hidden_states_give_the_gradient_on_average(case, key):
 def test_centred_gradient_is_the_plain_one_in_centred_coordinates(case):
     """With `v - mu` and `h - lam` as variables the parameters are `W`, `b + W lam`, `c + W' mu`."""
     rbm, data = energy_of(case), data_of(case)
-    data_phase, model_phase = two_phases(rbm, case, data, BETA)
+    data_phase, model_phase = phases(rbm, case, data, BETA)
     plain = difference(data_phase, model_phase)
-    found = rbm.centred(plain, data_phase, model_phase, BETA)
+    found = quick_jit(rbm.centred)(plain, data_phase, model_phase, BETA)
 
     v = jnp.asarray(case.states)
-    p = law_weights(rbm, case, BETA)
-    hidden = jax.vmap(lambda x: rbm.hidden.mean(rbm.hidden_natural(rbm.hidden_inputs(x), BETA)))
+    p = quick_jit(law_weights)(rbm, case, BETA)
+    hidden = quick_jit(jax.vmap(lambda x: rbm.hidden.mean(rbm.hidden_natural(rbm.hidden_inputs(x), BETA))))
     mu = 0.5 * (data.mean(0) + p @ v)
     lam = 0.5 * (hidden(data).mean(0) + p @ hidden(v))
 
@@ -164,7 +174,7 @@ def test_centred_gradient_is_the_plain_one_in_centred_coordinates(case):
         return -log_likelihood(m, case, data, BETA)
 
     coordinates = (rbm.weights, rbm.visible_bias + rbm.weights @ lam, rbm.hidden_bias + mu @ rbm.weights)
-    weights, b, c = jax.grad(loss)(coordinates)
+    weights, b, c = quick_jit(jax.grad(loss))(coordinates)
     # the step of the plain parameters that a step of the centred ones amounts to
     assert_same(found, (weights, b - weights @ lam, c - mu @ weights))
     assert np.abs(found.visible_bias - plain.visible_bias).max() > 1e-3

@@ -52,7 +52,7 @@ SLOPES = {
 
 def test_box_model_at_every_temperature_and_its_limit():
     """T13 and model D: truncated-normal sweeps have the moments of quadrature; at zero temperature, of the minimum."""
-    network, n, n_kept = box_d(), 4000, 40
+    network, n, n_kept = box_d(), 1500, 40
     target = jnp.asarray([1.0])
 
     @jax.jit

@@ -80,7 +80,13 @@ def z_score(log_weight, log_expected):
     return (w.mean() - 1) / stderr, stderr
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("rbm binary-spin", "pairwise spin") else name
+        for name in MODELS
+    ],
+)
 @pytest.mark.parametrize("is_reverse", [False, True], ids=["forward", "reverse"])
 def test_partition_function_is_unbiased(name, is_reverse):
     model = MODELS[name]

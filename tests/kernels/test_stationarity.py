@@ -100,7 +100,7 @@ def deviation_after(case, n_sweeps, s, seed=31):
 
 
 @pytest.mark.parametrize("s", [0.0, 1.0])
-@pytest.mark.parametrize("n_sweeps", [1, 4])
+@pytest.mark.parametrize("n_sweeps", [pytest.param(1, marks=pytest.mark.slow), 4])  # one sweep: see below
 @pytest.mark.parametrize("case", DISCRETE, ids=label)
 def test_an_exact_start_stays_exact(case, n_sweeps, s):
     assert abs(deviation_after(case, n_sweeps, s)) < THRESHOLD

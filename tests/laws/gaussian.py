@@ -12,6 +12,7 @@ Reference:
     Carbone, Hua, Coste, Vanden-Eijnden, NeurIPS 2023 (arXiv 2305.19414), proposition 1.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +115,7 @@ class Population:
     ess: float
 
 
+@functools.cache
 def population(protocol: Protocol, *, temperature: float = 1.0) -> dict[str, Population]:
     """Population limit of every ledger; `temperature` scales the noise variance of the moves, 2h when right."""
     path = np.stack([protocol.curvature, protocol.mean, protocol.beta], 1)

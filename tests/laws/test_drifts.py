@@ -34,7 +34,7 @@ def slower(name: str, kernel) -> Protocol:
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=[name.replace(" ", "-") for name in KERNELS])
-@pytest.mark.parametrize("name", ["A", "C"])
+@pytest.mark.parametrize("name", [pytest.param("A", marks=pytest.mark.slow), "C"])
 def test_prescribed_paths(name, kernel):
     log_weight, x = simulate(jax.random.key(7), kernel, slower(name, kernel), n_walkers=200_000)
     found = assert_right(log_weight, x, PROTOCOLS[name])

@@ -15,11 +15,11 @@ from quasistatic.kernels import Langevin
 from quasistatic.thermo import Controls, Ensemble, advance
 from tests.laws.battery import log_mean_with_error
 
-D, ETA, N_UPDATES, N_SEEDS = 20, 0.005, 2000, 8
+D, ETA, N_SEEDS = 20, 0.005, 8
 
 
 @jax.jit
-def learn(keys, x_driver, x_auditor):
+def learn(keys, x_driver, x_auditor, n_updates):
     """Errors of log Z per seed: driver and auditor."""
     kernel, controls = Langevin(is_fused=True), Controls.of(step_size=0.1)
 
@@ -37,27 +37,34 @@ def learn(keys, x_driver, x_auditor):
             after = potential(mean)
             return mean, [advance(k, kernel, after, e, controls)[0] for k, e in zip(keys, both, strict=True)]
 
-        _, both = jax.lax.fori_loop(0, N_UPDATES, update, (jnp.zeros(D), both))
+        _, both = jax.lax.fori_loop(0, n_updates, update, (jnp.zeros(D), both))
         return jnp.stack([e.log_partition_groups()[0] for e in both])
 
     return jax.vmap(one_seed)(keys, x_driver, x_auditor)
 
 
-def run(n_walkers):
+def run(n_walkers, n_updates):
     key = jax.random.key(614)
     x = jax.random.normal(key, (2, N_SEEDS, n_walkers, D))  # the mean starts at 0
-    errors = np.asarray(learn(jax.random.split(key, N_SEEDS), *x))
+    errors = np.asarray(learn(jax.random.split(key, N_SEEDS), *x, n_updates))
     return errors.mean(0), errors.std(0, ddof=1) / np.sqrt(N_SEEDS)
 
 
-@pytest.mark.parametrize("n_walkers, published", [(200, -0.937), pytest.param(400, -0.460, marks=pytest.mark.slow)])
-def test_the_driver_flatters_itself_and_the_auditor_does_not(n_walkers, published):
-    (driver, auditor), (driver_error, auditor_error) = run(n_walkers)
+@pytest.mark.parametrize(
+    "n_walkers, n_updates, published",
+    [
+        (100, 1000, None),
+        pytest.param(200, 2000, -0.937, marks=pytest.mark.slow),
+        pytest.param(400, 2000, -0.460, marks=pytest.mark.slow),
+    ],
+)
+def test_the_driver_flatters_itself_and_the_auditor_does_not(n_walkers, n_updates, published):
+    (driver, auditor), (driver_error, auditor_error) = run(n_walkers, n_updates)
     print(f"driver {driver:+.3f} +- {driver_error:.3f}, auditor {auditor:+.3f} +- {auditor_error:.3f}")
-    predicted = -ETA * D / n_walkers * N_UPDATES
+    predicted = -ETA * D / n_walkers * n_updates
     assert driver < -10 * driver_error
     assert 0.85 < driver / predicted < 1.0
-    assert abs(driver - published) < 4 * np.hypot(driver_error, 0.016)
+    assert published is None or abs(driver - published) < 4 * np.hypot(driver_error, 0.016)
     assert abs(auditor) < 4 * auditor_error < 0.3
 
 

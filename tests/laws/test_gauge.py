@@ -79,7 +79,7 @@ def scaled(energy, factor):
     return jax.tree.map(lambda leaf: leaf * factor if eqx.is_inexact_array(leaf) else leaf, energy)
 
 
-@pytest.mark.parametrize("factor", [0.4, 3.0])
+@pytest.mark.parametrize("factor", [pytest.param(0.4, marks=pytest.mark.slow), 3.0])
 @pytest.mark.parametrize("case", [c for c in DISCRETE if "callable" not in c.name], ids=label)
 def test_only_the_ratio_of_parameters_and_temperature_matters(case, factor):
     """`(theta, T) -> (s theta, s T)`: potential and every conditional stay."""
@@ -102,7 +102,11 @@ def test_only_the_ratio_of_parameters_and_temperature_matters(case, factor):
     np.testing.assert_allclose(matrices[1], matrices[0], atol=1e-13)
 
 
-@pytest.mark.parametrize("kernel", [Langevin(), Langevin(is_fused=True), MALA()], ids=["unfused", "fused", "mala"])
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(Langevin(), marks=pytest.mark.slow), Langevin(is_fused=True), MALA()],
+    ids=["unfused", "fused", "mala"],
+)
 def test_only_the_ratio_matters_for_continuous_walkers(kernel, key):
     """The same walkers and books from an energy three times as large at a third of beta."""
     ends, x = [], jax.random.normal(key, (64, 2))

@@ -12,6 +12,7 @@ import pytest
 from quasistatic.kernels import Langevin
 from quasistatic.kernels.langevin import log_forward, propose
 from quasistatic.thermo import Controls
+from tests.laws.battery import quick_jit
 from tests.laws.gaussian import (
     ESS,
     FINGERPRINTS,
@@ -27,6 +28,11 @@ from tests.laws.gaussian import (
 
 ORDERS = {"fused": Langevin(is_fused=True), "unfused": Langevin()}
 SIGMAS = 3.5
+
+
+def slow(*values):
+    """A case for `make test-slow`; one or two telling ones of each law stay in `make test`."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def deviation(estimate, exact):
@@ -66,7 +72,9 @@ def test_population_limit(name):
             assert abs(exact[ledger].variance - 4 / 3) < 1e-6 and abs(exact[ledger].ess - 1) < 1e-12
 
 
-@pytest.mark.parametrize("epsilon, published", [(0.05, 0.999359), (0.1, 0.997365), (0.2, 0.988826), (0.5, 0.912871)])
+@pytest.mark.parametrize(
+    "epsilon, published", [(0.05, 0.999359), slow(0.1, 0.997365), slow(0.2, 0.988826), (0.5, 0.912871)]
+)
 def test_cost_of_a_finite_step(epsilon, published):
     """At fixed model the ESS settles at `sqrt((1 - e)(1 + e/2) / (1 - e/2))` per dimension, `e = h kappa`."""
     fixed = Protocol("fixed", np.full(201, 2.0), np.full(201, -0.3), epsilon / 2)
@@ -76,7 +84,7 @@ def test_cost_of_a_finite_step(epsilon, published):
     assert abs(formula - published) < 6e-7
 
 
-LARGE = [(name, order) for name in "ABCD" for order in ORDERS]
+LARGE = [case if case[0] == "C" else slow(*case) for case in ((name, order) for name in "ABCD" for order in ORDERS)]
 LONG = [(name, order) for name in "EF" for order in ORDERS]
 
 
@@ -94,7 +102,7 @@ def test_a_million_walkers(name, order):
     run_right(name, order, 1_000_000)
 
 
-@pytest.mark.parametrize("name, order", LONG)
+@pytest.mark.parametrize("name, order", [slow("E", "fused"), ("E", "unfused"), ("F", "fused"), slow("F", "unfused")])
 def test_long_paths(name, order):
     run_right(name, order, 50_000)
 
@@ -118,7 +126,7 @@ def assert_fingerprint(log_weight, x, protocol, wrong):
 
 
 @pytest.mark.parametrize("ledger", FINGERPRINTS)
-@pytest.mark.parametrize("name", [*"ABCDE", pytest.param("F", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*"ACD", *map(slow, "BEF")])
 def test_saboteur_lands_on_its_fingerprint(name, ledger):
     protocol = PROTOCOLS[name]
     n_walkers = {"B": 1_000_000, "E": 50_000, "F": 50_000}.get(name, 200_000)
@@ -136,9 +144,15 @@ def test_control_the_saboteurs_kernel_is_right_with_the_right_ledger(name):
     assert_right(log_weight, x, PROTOCOLS[name])
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("n_sweeps", [2, 5])
-@pytest.mark.parametrize("name", ["A", "C"])
+@pytest.mark.parametrize(
+    "name, n_sweeps, order",
+    [
+        ("A", 5, "unfused"),
+        ("C", 2, "fused"),
+        *(slow(*case) for case in (("A", 2, "fused"), ("A", 2, "unfused"), ("A", 5, "fused"))),
+        *(slow(*case) for case in (("C", 2, "unfused"), ("C", 5, "fused"), ("C", 5, "unfused"))),
+    ],
+)
 def test_inner_sweeps_count_the_change_of_the_model_once(name, n_sweeps, order):
     log_weight, x = simulate(
         jax.random.key(n_sweeps), ORDERS[order], PROTOCOLS[name], n_walkers=200_000, n_sweeps=n_sweeps
@@ -148,11 +162,11 @@ def test_inner_sweeps_count_the_change_of_the_model_once(name, n_sweeps, order):
     assert found.ess[0] > 1.02 * ESS[order][name]
 
 
-@pytest.mark.parametrize("n_moved, order", [(0, "fused"), (12_345, "fused"), (12_345, "unfused")])
+@pytest.mark.parametrize("n_moved, order", [(0, "fused"), (12_345, "fused"), slow(12_345, "unfused")])
 def test_sub_batches(n_moved, order):
     """Walkers chosen independently of their states may be moved at any time, or never (importance sampling)."""
     protocol = PROTOCOLS["A"]
-    log_weight, x = simulate(jax.random.key(8), ORDERS[order], protocol, n_walkers=200_000, n_moved=n_moved)
+    log_weight, x = simulate(jax.random.key(8), ORDERS[order], protocol, n_walkers=100_000, n_moved=n_moved)
     assert_right(log_weight, x, protocol)
     if n_moved == 0:
         np.testing.assert_allclose(log_weight, 0.5 * (1 - 4) * x**2, atol=1e-12)
@@ -206,15 +220,21 @@ def test_move_and_ledger_are_the_published_identity(key):
     for kernel in ORDERS.values():
         forward = "before" if kernel.moves_with_switch else "after"
         start = before if kernel.moves_with_switch else after
-        state = jax.vmap(lambda a, k=kernel, p=start: k.init(p, a))(x)
-        new, heat, _ = jax.vmap(lambda k, s, kernel=kernel: kernel.step(k, after, s, controls))(
-            jax.random.split(key, n), state
-        )
-        np.testing.assert_allclose(heat, log_q["after"](new.x, x) - log_q[forward](x, new.x), atol=1e-12)
-        np.testing.assert_allclose(new.u, jax.vmap(after)(new.x), atol=1e-12)
-        gain = jax.vmap(lambda a, b: increments(before, after, a, b, h))(x, new.x)
-        gain = gain[:, 0 if kernel.moves_with_switch else 1]
-        switched = jax.vmap(before)(x) - state.u
-        np.testing.assert_allclose(switched - (new.u - state.u) + heat, gain, atol=1e-12)
+
+        @quick_jit
+        def attempt(keys, x, kernel=kernel, start=start, forward=forward):
+            state = jax.vmap(lambda a: kernel.init(start, a))(x)
+            new, heat, _ = jax.vmap(lambda k, s: kernel.step(k, after, s, controls))(keys, state)
+            ratio = log_q["after"](new.x, x) - log_q[forward](x, new.x)
+            gain = jax.vmap(lambda a, b: increments(before, after, a, b, h))(x, new.x)
+            return state, new, heat, ratio, gain, jax.vmap(before)(x), jax.vmap(after)(new.x)
+
+        state, new, heat, ratio, gain, u, u_after = attempt(jax.random.split(key, n), x)
+        np.testing.assert_allclose(heat, ratio, atol=1e-12)
+        np.testing.assert_allclose(new.u, u_after, atol=1e-12)
+        switched = np.asarray(u) - np.asarray(state.u)
+        gain = np.asarray(gain)[:, 0 if kernel.moves_with_switch else 1]
+        relaxed = np.asarray(heat) - (np.asarray(new.u) - np.asarray(state.u))
+        np.testing.assert_allclose(switched + relaxed, gain, atol=1e-12)
     # what does not depend on the gradient cancels: log_forward may drop its normalisation
     np.testing.assert_allclose(log_forward(x[0], x[0] + 1.0, jnp.zeros(1), h), -1 / (4 * h), atol=1e-14)

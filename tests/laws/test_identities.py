@@ -66,7 +66,11 @@ def test_constant_potentials_are_pure_work(kernel, key):
     assert not np.array_equal(x, ensemble.x)
 
 
-@pytest.mark.parametrize("kernel", [*LANGEVIN, MALA()], ids=["unfused", "fused", "mala"])
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(Langevin(), marks=pytest.mark.slow), Langevin(is_fused=True), MALA()],
+    ids=["unfused", "fused", "mala"],
+)
 def test_zero_of_energy_is_a_gauge(kernel, key):
     """`U_k -> U_k + c_k` moves every log weight by `-(c_k - c_0)`; weights, ESS and walkers stay."""
     path = [Gaussian(jnp.array([0.2 * i, 0.0]), jnp.array([[1.0 + 0.2 * i, 0.0], [0.4, 0.8]])) for i in range(5)]

@@ -1,5 +1,7 @@
 """A two-parameter Ising chain with its heat-bath sweep enumerated: friction and excess work without any sampling."""
 
+import functools
+
 import numpy as np
 
 from tests.laws.enumeration import heat_bath, law, product, states
@@ -21,6 +23,11 @@ def rows() -> np.ndarray:
 
 def sweep(theta) -> np.ndarray:
     """Transition matrix of one systematic sweep."""
+    return _sweep(tuple(np.round(np.asarray(theta, float), 12)))
+
+
+@functools.cache  # protocols of several lengths share nodes, and sweep more than once at each
+def _sweep(theta: tuple[float, ...]) -> np.ndarray:
     u = reduced(theta)
     return product([heat_bath(u, "spin", N_SPINS, [i]) for i in range(N_SPINS)])
 

@@ -61,14 +61,18 @@ def frames_of(energy, beta, *, seed, step_size, n_inner, n=3000):
     )
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 # Rows are in nats and the mobility of the package's Langevin is beta: friction b zeta with the digest's zeta at mu = b.
 @pytest.mark.parametrize(
     "energy, beta, step_size, n_inner, window, expected",
     [
         (Trap(jnp.asarray([0.4, 0.7])), 1.7, 0.05, 1, 160, {(0, 0): 1.0, (0, 1): 0.0}),
-        (Trap(jnp.asarray([0.4, 0.7])), 1.7, 0.01, 4, 160, {(1, 1): 1 / (4 * 1.7 * 0.7**3)}),
+        slow(Trap(jnp.asarray([0.4, 0.7])), 1.7, 0.01, 4, 160, {(1, 1): 1 / (4 * 1.7 * 0.7**3)}),
         (Quartic(jnp.asarray([0.3, -1.0])), 1.0, 0.01, 4, 300, {(0, 0): 1.17981, (0, 1): -0.12069, (1, 1): 0.07269}),
-        (Quartic(jnp.asarray([0.0, 1.0])), 1.0, 0.01, 4, 120, {(0, 0): 0.22476, (1, 1): 0.01359}),
+        slow(Quartic(jnp.asarray([0.0, 1.0])), 1.0, 0.01, 4, 120, {(0, 0): 0.22476, (1, 1): 0.01359}),
     ],
     ids=["trap", "stiffness", "double well", "single well"],
 )
@@ -215,20 +219,18 @@ def fokker_planck_work(path, dt):
     return work - (log_z - law(quartic(path[-1]))[1])
 
 
-def test_quartic_protocols_cost_what_the_friction_says():
-    """Test 14: theta1 from -1 to 1 at theta2 = -1."""
+@pytest.mark.parametrize(
+    "tau, straight, constant_speed", [slow(40, 0.09754, 0.09528), (10, 0.3632, 0.3504)], ids=["slow", "fast"]
+)
+def test_quartic_protocols_cost_what_the_friction_says(tau, straight, constant_speed):
+    """Test 14: theta1 from -1 to 1 at theta2 = -1 in a time tau."""
     nodes = np.linspace([-1.0, -1.0], [1.0, -1.0], 201)
     metric = jnp.asarray(np.stack([closed_form(theta)[0] for theta in nodes]))
     found = friction.length(jnp.asarray(nodes), metric)
     np.testing.assert_allclose(200 * found.excess_work, 3.9537, rtol=2e-3)  # cost times duration of the straight line
     np.testing.assert_allclose(found.length**2, 3.8963, rtol=2e-3)
     even = np.asarray(friction.constant_speed(jnp.asarray(nodes), found.arc, 200))
-    for curve, tau, expected in (
-        (nodes, 40, 0.09754),
-        (nodes, 10, 0.3632),
-        (even, 40, 0.09528),
-        (even, 10, 0.3504),
-    ):
+    for curve, expected in ((nodes, straight), (even, constant_speed)):
         n = 100 * tau
         at = np.linspace(0, 200, n + 1)
         path = np.stack([np.interp(at, np.arange(201), column) for column in curve.T], axis=1)

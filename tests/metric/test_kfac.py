@@ -12,6 +12,7 @@ import pytest
 import quasistatic as qs
 from quasistatic.errors import InputError
 from quasistatic.metric import kfac, natural_gradient, scores_of
+from tests.laws.battery import quick_jit
 from tests.metric.battery import family, flat
 
 
@@ -44,12 +45,15 @@ def network(name):
     return energy, scores
 
 
+factors = quick_jit(kfac.factors)
+
+
 @pytest.mark.parametrize("name", ["mlp", "convnet"])
 def test_factors_are_those_of_the_rows(name):
     """The mean of a layer's rows is exact. With one position per layer `tr A tr B` bounds the rows' mean square."""
     energy, scores = network(name)
-    found = eqx.filter_jit(kfac.factors)(scores)
-    mean = scores.pull(scores.pool()).network.network
+    found = factors(scores)
+    mean = quick_jit(lambda scores: scores.pull(scores.pool()))(scores).network.network
     layers = (*mean.convolutions, *mean.layers)
     assert len(found) == len(layers)
     for own, layer in zip(found, layers, strict=True):
@@ -63,8 +67,8 @@ def test_factors_are_those_of_the_rows(name):
 def test_one_layer_of_one_position_is_exact():
     """The last layer's signal is the constant beta: there `A (x) B - GG'` is the covariance of the rows itself."""
     energy, scores = network("mlp")
-    own = kfac.factors(scores)[-1]
-    last = np.asarray(kfac_rows(scores))
+    own = factors(scores)[-1]
+    last = np.asarray(quick_jit(kfac_rows)(scores))
     q = np.asarray(scores.pool())
     centred = np.sqrt(q)[:, None] * (last - q @ last)
     dense = np.kron(own.inputs, own.signals) - np.outer(own.mean.ravel(), own.mean.ravel())
@@ -84,9 +88,16 @@ def test_as_an_optimiser():
     energy, scores = network("mlp")
     optimiser = natural_gradient(0.5, damping=0.1, solver="kfac")
     trained = eqx.filter(energy, eqx.is_inexact_array)
-    step, _ = optimiser.update(scores.gradient(), optimiser.init(trained), trained, scores=scores)
-    np.testing.assert_allclose(flat(step), -0.5 * flat(kfac.step(scores, 0.1)), rtol=1e-9)
-    assert flat(step) @ flat(scores.gradient()) < 0
+
+    @quick_jit
+    def both(scores, trained):
+        gradient = scores.gradient()
+        step, _ = optimiser.update(gradient, optimiser.init(trained), trained, scores=scores)
+        return gradient, step, kfac.step(scores, 0.1)
+
+    gradient, step, expected = map(flat, both(scores, trained))
+    np.testing.assert_allclose(step, -0.5 * expected, rtol=1e-9)
+    assert step @ gradient < 0
 
 
 def test_other_energies_are_refused():

@@ -22,6 +22,7 @@ import quasistatic as qs
 from quasistatic.errors import InputError
 from quasistatic.metric import minimal_dissipation, natural_gradient, scores_of, solve
 from quasistatic.metric.optim import dissipation_rate, reduction_ratio
+from tests.laws.battery import quick_jit
 from tests.laws.enumeration import states
 from tests.metric.battery import family, flat
 from tests.metric.exact import Bent, Quartic, exact_scores, relative_entropy
@@ -29,23 +30,21 @@ from tests.metric.exact import Bent, Quartic, exact_scores, relative_entropy
 TARGET = Quartic(jnp.asarray([0.5, -2.0]))
 
 
-def path_of(optimiser, start, n_steps):
-    """Model after `n_steps` updates with exact walkers."""
+@quick_jit
+def path_of(optimiser, start, n_steps, rate):
+    """Model after `n_steps` updates with exact walkers, those of an optimiser of rate 1 times `rate`."""
 
-    @eqx.filter_jit
-    def run(start):
-        def body(_, carry):
-            energy, state = carry
-            scores = exact_scores(energy, TARGET)
-            trained = eqx.filter(energy, eqx.is_inexact_array)
-            updates, state = optax.with_extra_args_support(optimiser).update(
-                scores.gradient(), state, trained, scores=scores
-            )
-            return eqx.apply_updates(energy, updates), state
+    def body(_, carry):
+        energy, state = carry
+        scores = exact_scores(energy, TARGET)
+        trained = eqx.filter(energy, eqx.is_inexact_array)
+        updates, state = optax.with_extra_args_support(optimiser).update(
+            scores.gradient(), state, trained, scores=scores
+        )
+        return eqx.apply_updates(energy, jax.tree.map(lambda u: rate * u, updates)), state
 
-        return jax.lax.fori_loop(0, n_steps, body, (start, optimiser.init(eqx.filter(start, eqx.is_inexact_array))))[0]
-
-    return run(start)
+    start_state = optimiser.init(eqx.filter(start, eqx.is_inexact_array))
+    return jax.lax.fori_loop(0, jnp.asarray(n_steps), body, (start, start_state))[0]
 
 
 def natural(rate, **options):
@@ -53,6 +52,7 @@ def natural(rate, **options):
 
 
 PSI = jnp.asarray([0.0, 0.5])  # theta = (0, 1)
+NATURAL, PLAIN = natural(1.0), optax.sgd(1.0)  # one program each, at any rate
 
 
 @pytest.mark.parametrize("name", ["natural", "plain"])
@@ -60,9 +60,9 @@ def test_natural_path_does_not_depend_on_the_parameters(name):
     """Test 19: the gap between the paths in theta and in psi is O(step), and for plain descent it is not."""
     gaps = []
     for n in (16, 32, 64):
-        rate = 1.0 / n
-        optimiser = natural(rate) if name == "natural" else optax.sgd(rate)
-        ends = [np.asarray(path_of(optimiser, start, n).theta) for start in (Bent(PSI), Quartic(Bent(PSI).theta))]
+        optimiser, rate = NATURAL if name == "natural" else PLAIN, jnp.asarray(1.0 / n)
+        starts = Bent(PSI), Quartic(Bent(PSI).theta)
+        ends = [np.asarray(path_of(optimiser, start, jnp.asarray(n), rate).theta) for start in starts]
         gaps.append(np.abs(ends[0] - ends[1]).max())
     ratios = np.array(gaps[:-1]) / np.array(gaps[1:])
     if name == "natural":
@@ -74,9 +74,11 @@ def test_natural_path_does_not_depend_on_the_parameters(name):
 def test_newton_like_convergence():
     """After as many updates the natural gradient is a thousand times nearer to the target than the best plain one."""
     start = Quartic(jnp.asarray([0.0, 1.0]))
-    n = 25
-    natural_gap = float(relative_entropy(path_of(natural(0.5), start, n), TARGET))
-    plain = [float(relative_entropy(path_of(optax.sgd(rate), start, n), TARGET)) for rate in (0.3, 1.0, 3.0)]
+
+    def gap(optimiser, rate):
+        return float(relative_entropy(path_of(optimiser, start, jnp.asarray(25), jnp.asarray(rate)), TARGET))
+
+    natural_gap, plain = gap(NATURAL, 0.5), [gap(PLAIN, rate) for rate in (0.3, 1.0, 3.0)]
     assert 0 <= natural_gap + 1e-15 and natural_gap < 1e-3 * min(plain)
 
 
@@ -164,7 +166,7 @@ def test_a_friction_matrix_is_the_proxy_when_it_is_proportional():
         optimiser = minimal_dissipation(n, relaxation=r, has_jumps=has_jumps, **options)
         trained = eqx.filter(scores.energy, eqx.is_inexact_array)
         state = optimiser.init(trained)
-        step = eqx.filter_jit(functools.partial(made, optimiser))
+        step = quick_jit(functools.partial(made, optimiser))
         for count in (0, 2, n - 1):
             state = state._replace(count=jnp.asarray(count, jnp.int32))
             proxy, _ = step(scores, state, None)
@@ -186,10 +188,10 @@ def test_weighted_walkers_have_no_friction():
     )
     optimiser = minimal_dissipation(10, relaxation=3.0, offset=2.0, damping=0.1)
     trained = eqx.filter(scores.energy, eqx.is_inexact_array)
-    direction = flat(solve.samples(scores, 0.1))
+    direction, step = flat(quick_jit(solve.samples)(scores, 0.1)), quick_jit(functools.partial(made, optimiser))
     for given, rate in ((scores, 1 / 13.5), (weighted, 1 / 11)):
-        step, _ = optimiser.update(trained, optimiser.init(trained), trained, scores=given)
-        np.testing.assert_allclose(flat(step), -rate * direction, rtol=1e-9)
+        moved, _ = step(given, optimiser.init(trained), None)
+        np.testing.assert_allclose(flat(moved), -rate * direction, rtol=1e-9)
     with pytest.raises(InputError, match="no lag"):
         optimiser.update(trained, optimiser.init(trained), trained, scores=weighted, friction=jnp.eye(23))
 
@@ -200,13 +202,18 @@ def test_rates_of_the_law():
     np.testing.assert_allclose(rates, [2 / 7, 1 / 6, 2 / 3])
 
 
+@quick_jit
+def updated(optimiser, scores, state):
+    return optimiser.update(scores.gradient(), state, None, scores=scores)
+
+
 def test_trust_region_and_reduction_ratio():
     """A step is shortened to the relative entropy allowed, and what it gains is compared with the exact gain."""
     start = Quartic(jnp.asarray([0.0, 1.0]))
     scores = exact_scores(start, TARGET)
     for max_kl in (0.5, 1e-3):
         optimiser = natural(1.0, max_kl=max_kl)
-        step, state = optimiser.update(scores.gradient(), optimiser.init(start), None, scores=scores)
+        step, state = updated(optimiser, scores, optimiser.init(start))
         np.testing.assert_allclose(state.kl, max_kl, rtol=1e-9)
         np.testing.assert_allclose(0.5 * solve.curvature(scores, step), max_kl, rtol=1e-9)
         moved = eqx.apply_updates(start, step)
@@ -221,14 +228,14 @@ def test_damping_follows_success():
     start = Quartic(jnp.asarray([0.0, 1.0]))
     optimiser = natural_gradient(1.0, damping=0.5, solver="dense", metric="model", is_adaptive=True)
     scores = exact_scores(start, TARGET)
-    _, state = optimiser.update(scores.gradient(), optimiser.init(start), None, scores=scores)
+    _, state = updated(optimiser, scores, optimiser.init(start))
     factor = 2 / 3 if state.ratio > 0.75 else 1.5 if state.ratio < 0.25 else 1.0
     np.testing.assert_allclose(state.damping, 0.5 * factor)
     bold = state._replace(damping=jnp.asarray(1e-9))
-    _, after = optimiser.update(scores.gradient(), bold, None, scores=scores)
+    _, after = updated(optimiser, scores, bold)
     assert after.ratio < state.ratio  # a bolder step is predicted worse
     cautious = state._replace(damping=jnp.asarray(10.0))
-    _, after = optimiser.update(scores.gradient(), cautious, None, scores=scores)
+    _, after = updated(optimiser, scores, cautious)
     np.testing.assert_allclose(after.damping, 10.0 * 2 / 3)
 
 
@@ -258,7 +265,13 @@ def test_a_measured_relaxation_is_used():
     scores = family("rbm").scores
     trained = eqx.filter(scores.energy, eqx.is_inexact_array)
     optimiser = minimal_dissipation(10, relaxation=None, damping=0.1)
-    step, _ = optimiser.update(trained, optimiser.init(trained), trained, scores=scores, relaxation=jnp.asarray(3.0))
-    np.testing.assert_allclose(flat(step), -flat(solve.samples(scores, 0.1)) / 13.5, rtol=1e-9)
+
+    @quick_jit
+    def both(scores, relaxation):
+        step, _ = optimiser.update(trained, optimiser.init(trained), trained, scores=scores, relaxation=relaxation)
+        return step, solve.samples(scores, 0.1)
+
+    step, direction = both(scores, jnp.asarray(3.0))
+    np.testing.assert_allclose(flat(step), -flat(direction) / 13.5, rtol=1e-9)
     with pytest.raises(InputError, match="memory > 0"):
         optimiser.update(trained, optimiser.init(trained), trained, scores=scores)

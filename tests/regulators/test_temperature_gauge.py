@@ -16,6 +16,7 @@ import quasistatic as qs
 from quasistatic.evaluate import pseudo_likelihood, reconstruction_error
 from quasistatic.evaluate.exact import exact_likelihood
 from quasistatic.train.step import step
+from tests.laws.battery import quick_jit
 
 N, M, WALKERS, BATCH = 20, 12, 16, 16
 DATA = (np.random.default_rng(5).random((256, N)) < np.random.default_rng(6).random(N)).astype(float)
@@ -32,7 +33,7 @@ def trainer(decay):
 MACHINE = trainer(1e-3)  # its decay is replaced by a traced one: one program for all
 
 
-@eqx.filter_jit
+@quick_jit
 def updated(machine, decay, beta, lr_scale, kick, state, batch):
     """One update, after which all parameters are multiplied by `kick`."""
     machine = eqx.tree_at(lambda t: t.rule.l2, machine, decay)

@@ -10,10 +10,12 @@ import pytest
 
 from quasistatic.errors import InputError
 from quasistatic.thermo.resampling import _add, _cumulative, _Fixed, _fixed, _under_points, ancestors
+from tests.laws.battery import quick_jit
 
 METHODS = ["systematic", "stratified", "residual", "multinomial"]
 # Compiled once for the whole file.
 RESAMPLE = {method: jax.jit(partial(ancestors, method=method)) for method in METHODS}
+CUMULATIVE, FIXED, UNDER, ADD = (quick_jit(function) for function in (_cumulative, _fixed, _under_points, _add))
 MANY = {method: jax.jit(jax.vmap(RESAMPLE[method], in_axes=(0, None))) for method in METHODS}
 
 # Ugly on purpose: a heavy walker, a run without weight at both ends and inside, one almost without.
@@ -61,9 +63,9 @@ def test_mean_count_is_n_times_weight(method, offset):
 def test_saboteur_frozen_offset_has_the_wrong_mean():
     """Systematic points whose offset is always a half: even, but biased."""
     n = _WEIGHT.size
-    ends = _cumulative(_fixed(jnp.asarray(_WEIGHT / _WEIGHT.sum() * n)))
+    ends = CUMULATIVE(FIXED(jnp.asarray(_WEIGHT / _WEIGHT.sum() * n)))
     points = _Fixed(jnp.arange(n, dtype=jnp.int32), jnp.full(n, 2**31, jnp.uint32))
-    counts = np.bincount(_under_points(ends, points, jnp.asarray(n, jnp.int32)), minlength=n)
+    counts = np.bincount(UNDER(ends, points, jnp.asarray(n, jnp.int32)), minlength=n)
     counts = np.broadcast_to(counts, (4000, n))
     assert _is_even(counts, _expected(_log_weight(_WEIGHT)))
     assert not _is_unbiased(counts, _expected(_log_weight(_WEIGHT)))
@@ -106,10 +108,10 @@ def test_points_at_the_very_ends_of_the_line_find_walkers_with_weight():
     """No random key draws the corners, so they are placed by hand."""
     scaled = jnp.asarray(_WEIGHT / _WEIGHT.sum() * _WEIGHT.size)
     for stretch in (1.0, 1 - 3e-7, 1 + 3e-7):
-        ends = _cumulative(_fixed(scaled * stretch))
+        ends = CUMULATIVE(FIXED(scaled * stretch))
         n = jnp.asarray(_WEIGHT.size, jnp.int32)
         points = _Fixed(jnp.asarray([0] * 6 + [12] * 7, jnp.int32), jnp.asarray([0] * 6 + [2**32 - 1] * 7, jnp.uint32))
-        chosen = _under_points(ends, points, n)
+        chosen = UNDER(ends, points, n)
         np.testing.assert_array_equal(chosen, [2] * 6 + [11] * 7)
 
 
@@ -129,7 +131,7 @@ def test_equal_weights_give_the_identity(method, n):
 
 
 def test_single_walker_is_its_own_ancestor():
-    assert ancestors(jax.random.key(1), jnp.zeros(1)) == 0
+    assert RESAMPLE["systematic"](jax.random.key(1), jnp.zeros(1)) == 0
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -170,9 +172,9 @@ def test_cumulative_fixed_point_is_exact():
         jnp.asarray(rng.integers(0, 5, 999), jnp.int32), jnp.asarray(rng.integers(0, 2**32, 999), jnp.uint32)
     )
     exact = np.cumsum(np.asarray(lengths.whole, object) * 2**32 + np.asarray(lengths.part, object))
-    ends = _cumulative(lengths)
+    ends = CUMULATIVE(lengths)
     np.testing.assert_array_equal(np.asarray(ends.whole, object) * 2**32 + np.asarray(ends.part, object), exact)
-    folded = _add(lengths, lengths)
+    folded = ADD(lengths, lengths)
     doubled = 2 * (np.asarray(lengths.whole, object) * 2**32 + np.asarray(lengths.part, object))
     np.testing.assert_array_equal(np.asarray(folded.whole, object) * 2**32 + np.asarray(folded.part, object), doubled)
 

@@ -96,7 +96,7 @@ def test_rows_say_which_step_they_belong_to(whole):
     assert whole.summary["final"]["ll_heldout"]["value"] == last["ll_heldout"]
 
 
-@pytest.mark.parametrize("step", [5, 60, 140])
+@pytest.mark.parametrize("step", [*(pytest.param(n, marks=pytest.mark.slow) for n in (5, 60)), 140])
 def test_resumed_equals_uninterrupted(step, whole, tmp_path):
     folder = tmp_path / "cut"
     folder.mkdir()

@@ -5,8 +5,8 @@ say the same to rounding, and `log Z` by enumeration (or in closed form) turns i
 """
 
 import functools
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,9 @@ from quasistatic.evaluate.exact import log_partition_exact
 from quasistatic.train.dissipated import excess_work
 from quasistatic.train.record import live_log_z
 from quasistatic.train.step import settle, step
+from tests.laws import battery
+
+quick_jit: Any = battery.quick_jit
 
 BETA, N_STEPS, N_WALKERS = 0.7, 30, 2400
 OPTIONS = dict(n_walkers=N_WALKERS, auditor_groups=32, auditor_walkers=64)
@@ -47,7 +50,7 @@ def rbm_parts():
     return qs.RBM.initialise(jax.random.key(0), 7, 3, data=np.asarray(data), weight_scale=0.5), data
 
 
-@eqx.filter_jit
+@quick_jit
 def _mean_u(model, x):
     return jnp.mean(jax.vmap(lambda row: model.reduced(row, BETA))(x))
 
@@ -69,7 +72,7 @@ def case(name):
     trainer = trainer_of(name)
     model, data = gaussian_parts() if name == "from data" else rbm_parts()
     start = state = trainer.init(jax.random.key(1), model)
-    one_step = eqx.filter_jit(step)
+    one_step = quick_jit(step)
     approximate = true = -mean_u(model, data) - log_z_of(model)
     for _ in range(N_STEPS):
         new = one_step(trainer, state, data)
@@ -78,7 +81,7 @@ def case(name):
         approximate += gain - (mean_u(new.model, data) - mean_u(state.model, data))
         state = new
     true = -mean_u(state.model, data) - log_z_of(state.model)
-    return trainer, start, eqx.filter_jit(settle)(trainer, state), approximate, true
+    return trainer, start, quick_jit(settle)(trainer, state), approximate, true
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 import quasistatic as qs
 from quasistatic.energies import AbstractTractable
@@ -40,23 +41,28 @@ class Located(AbstractTractable):
 
 
 @functools.cache
-def published(n_walkers, order):
+def published(n_walkers, order, n_updates=N_UPDATES):
     """Per seed: errors of log Z of driver and auditor, estimated bias and its standard error."""
     trainer = qs.jarzynski(
         qs.Langevin(is_fused=True), optax.sgd(0.005), step_size=STEP, resample_below=0.0, n_walkers=n_walkers,
-        auditor_groups=16, auditor_walkers=16, feedback=order,
+        auditor_groups=16, auditor_walkers=4, feedback=order,
     )  # fmt: skip
     model = Located(jnp.zeros(D))
     truth, data = float(model.log_partition(1.0)), jnp.zeros((2, D))
-    found = []
-    for seed in range(N_SEEDS):
-        state = run_chunk(trainer, trainer.init(jax.random.key(seed), model), data, jnp.asarray(N_UPDATES, jnp.int32))
-        driver = float(state.ensemble.log_partition_groups()[0])
-        auditor = float(jax.nn.logsumexp(state.auditor.log_partition_groups()) - jnp.log(16))
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        state = run_chunk(trainer, trainer.init(key, model), data, jnp.asarray(n_updates, jnp.int32))
+        driver = state.ensemble.log_partition_groups()[0]
+        auditor = jax.nn.logsumexp(state.auditor.log_partition_groups()) - jnp.log(16)
         feedback = state.feedback
-        assert int(feedback.n_blocks) == N_UPDATES // BLOCK
-        found.append([driver - truth, auditor - truth, float(feedback.bias.value), float(feedback.stderr())])
-    return np.array(found)
+        errors = jnp.stack([driver - truth, auditor - truth, feedback.bias.value, feedback.stderr()])
+        return errors, feedback.n_blocks, state.result
+
+    found, n_blocks, result = map(np.asarray, run(jax.vmap(jax.random.key)(jnp.arange(N_SEEDS))))
+    assert np.all(n_blocks == n_updates // BLOCK) and not np.any(result)
+    return found
 
 
 def mean_with_error(values):
@@ -71,20 +77,27 @@ def explains(measured, estimated):
     return abs(difference) < 4 * error
 
 
-PUBLISHED = [(200, -0.937, 0.016), pytest.param(400, -0.460, 0.016, marks=pytest.mark.slow)]
+FEW = 100, "path", 1000  # the bias of the published run, -eta d / N per update, at a quarter of the cost
+PUBLISHED = [
+    (FEW, None, None),
+    pytest.param((200, "path"), -0.937, 0.016, marks=pytest.mark.slow),
+    pytest.param((400, "path"), -0.460, 0.016, marks=pytest.mark.slow),
+]
 
 
-@pytest.mark.parametrize("n_walkers, bias, bias_error", PUBLISHED)
-def test_the_estimate_is_the_measured_bias(n_walkers, bias, bias_error):
-    driver, auditor, estimate, stderr = published(n_walkers, "path").T
+@pytest.mark.parametrize("setting, bias, bias_error", PUBLISHED, ids=["100", "200", "400"])
+def test_the_estimate_is_the_measured_bias(setting, bias, bias_error):
+    driver, auditor, estimate, stderr = published(*setting).T
     assert explains(driver, SEEN * estimate)
-    mean, error = mean_with_error(SEEN * estimate)
-    assert abs(mean - bias) < 4 * np.hypot(error, bias_error)
-    assert abs(mean_with_error(driver)[0] - bias) < 4 * np.hypot(mean_with_error(driver)[1], bias_error)
+    for found in (driver, SEEN * estimate):
+        mean, error = mean_with_error(found)
+        assert mean < -10 * error
+        assert bias is None or abs(mean - bias) < 4 * np.hypot(error, bias_error)
     mean, error = mean_with_error(auditor)
     assert abs(mean) < 4 * error < 0.2
-    # the standard error of one run is the spread between runs
-    assert 0.5 < np.mean(stderr) / np.std(estimate, ddof=1) < 2.0
+    # the standard error of one run is the spread between runs, as far as so few runs can tell
+    low, high = stats.chi2.ppf([5e-4, 1 - 5e-4], N_SEEDS - 1)
+    assert low < (N_SEEDS - 1) * np.var(estimate, ddof=1) / np.mean(stderr) ** 2 < high
 
 
 @pytest.mark.slow
@@ -102,7 +115,7 @@ def test_the_cheap_order_is_the_published_formula():
 
 @pytest.mark.parametrize("factor", [-1.0, 0.5, 2.0], ids=["sign", "half", "double"])
 def test_saboteur_wrong_estimates(factor):
-    driver, _, estimate, _ = published(200, "path").T
+    driver, _, estimate, _ = published(*FEW).T
     assert explains(driver, SEEN * estimate)
     assert not explains(driver, factor * SEEN * estimate)
 

@@ -1,6 +1,7 @@
 """Parts of the feedback estimate: noise of the halves, derivative of any optimiser, curvature of the loss."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,8 +16,9 @@ from quasistatic.errors import InputError
 from quasistatic.thermo import Controls, Ensemble
 from quasistatic.train import run_chunk
 from quasistatic.train.feedback import BLOCK, Feedback
-from tests.laws import enumeration
+from tests.laws import battery, enumeration
 
+quick_jit: Any = battery.quick_jit
 BETA = 0.7
 STATES = jnp.asarray(enumeration.states("binary", 4))
 LINEAR = {
@@ -132,7 +134,7 @@ def rbm(seed=0):
 def enumerated(model):
     """All states as walkers, weighted by the model's law."""
     potential = qs.Potential(model, jnp.asarray(BETA))
-    ensemble = Ensemble.open(qs.BlockGibbs(), potential, STATES, log_z=0.0)
+    ensemble = quick_jit(Ensemble.open)(qs.BlockGibbs(), potential, STATES, log_z=0.0)
     log_weight = TwoFloat.zeros(ensemble.u.shape, ensemble.u.dtype).add(-ensemble.u)
     return potential, eqx.tree_at(lambda e: e.account.log_weight, ensemble, log_weight)
 
@@ -144,8 +146,13 @@ def test_noise_and_response_of_the_halves(centred):
     batch, controls, key = STATES[np.array([1, 5, 5, 14, 9])], Controls.of(), jax.random.key(0)
     rule = qs.MaximumLikelihood(weighted=True, centred=centred, l2=0.1)
     with_noise = dataclasses.replace(rule, has_noise=True)
-    plain, nothing, _ = rule.gradient(key, potential, qs.BlockGibbs(), batch, ensemble, controls, None)
-    gradient, aux, _ = with_noise.gradient(key, potential, qs.BlockGibbs(), batch, ensemble, controls, None)
+
+    @quick_jit
+    def both(potential, ensemble):
+        given = key, potential, qs.BlockGibbs(), batch, ensemble, controls, None
+        return rule.gradient(*given)[:2], with_noise.gradient(*given)[:2]
+
+    (plain, nothing), (gradient, aux) = both(potential, ensemble)
     assert not {"noise", "response"} & set(nothing)
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-13)
@@ -175,8 +182,8 @@ def test_curvature_is_the_hessian_of_the_likelihood():
         return jnp.mean(jax.vmap(u)(batch)) + log_z + 0.05 * jnp.sum(parameters.weights**2)
 
     tangent = eqx.filter(direction, eqx.is_inexact_array)
-    exact = jax.jvp(jax.grad(loss), (trained,), (tangent,))[1]
-    found = rule.curvature(potential, batch, ensemble, tangent)
+    exact = quick_jit(lambda at, along: jax.jvp(jax.grad(loss), (at,), (along,))[1])(trained, tangent)
+    found = quick_jit(rule.curvature)(potential, batch, ensemble, tangent)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
 

@@ -45,14 +45,18 @@ def test_an_update_that_is_not_finite_is_shortened_as_far_as_allowed(key):
     assert float(qs.KeepESS(0.9, max_trials=3).scale(potential, update, ensemble)) == 0.125
 
 
-def kept(keep_ess, rate=3.0, n_steps=15):
+DESCENT = optax.sgd(3.0)
+
+
+def kept(fraction, n_steps=15):
     """Fractions of the effective sample size that the updates of a training left."""
     x = (np.random.default_rng(0).random((200, 8)) < np.linspace(0.1, 0.9, 8)).astype(np.float32)
     model = qs.RBM.initialise(jax.random.key(1), 8, 4, weight_scale=0.3, data=x)
     trainer = qs.jarzynski(
-        qs.BlockGibbs(), optax.sgd(rate), n_walkers=256, auditor_groups=0, keep_ess=keep_ess, resample_below=0.3,
+        qs.BlockGibbs(), DESCENT, n_walkers=256, auditor_groups=0, keep_ess=qs.KeepESS(0.5), resample_below=0.3,
         batch_size=20,
     )  # fmt: skip
+    trainer = eqx.tree_at(lambda t: t.keep_ess.fraction, trainer, jnp.asarray(fraction))  # one program for all
     state = trainer.init(jax.random.key(2), model)
     ratios = []
     for step in range(n_steps):
@@ -66,10 +70,10 @@ def kept(keep_ess, rate=3.0, n_steps=15):
 
 
 def test_a_training_keeps_what_it_promised():
-    """Bounded at every update with the rule; without it (the saboteur) most is lost at once."""
-    gentle = kept(qs.KeepESS(0.9))
+    """Bounded at every update with the rule; with one that allows anything (the saboteur) most is lost at once."""
+    gentle = kept(0.9)
     assert gentle.min() >= 0.9 - 1e-9 and gentle.min() < 0.99  # binding, and kept
-    assert kept(None).min() < 0.5
+    assert kept(0.0).min() < 0.5
 
 
 def test_sweeps_follow_the_effective_sample_size(key):

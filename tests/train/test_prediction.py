@@ -55,7 +55,7 @@ def agrees(measured, predicted):
     return bool(abs(difference.mean()) < 4 * stderr + 0.1 * measured.mean())
 
 
-@pytest.mark.parametrize("name", ["descent", "natural"])
+@pytest.mark.parametrize("name", ["descent", pytest.param("natural", marks=pytest.mark.slow)])
 def test_feedback_is_most_of_it(name):
     """40 walkers: the prediction holds, and neither part alone would do."""
     natural = natural_gradient(0.05, damping=0.05)
