@@ -2,8 +2,7 @@
 
 An RBM on the 8x8 digits, whose log Z(theta, beta) is enumerated. The thermostat moves beta all the time, so rungs are
 frozen at different temperatures; the driver's walkers carry weights and are resampled; steps are made of the replicas
-at the model, and shortened where the weights would not survive them; and the auditor's stacks pay for every change of
-theta and of beta.
+at the model; and the auditor's stacks pay for every change of theta and of beta.
 """
 
 import dataclasses
@@ -45,8 +44,7 @@ def trainer_of(**options):
     options = {"n_walkers": 192, "n_groups": 2, "auditor_groups": 16, "auditor_walkers": 48} | options
     optimiser = minimal_dissipation(N_STEPS, relaxation=None, damping=0.01, max_kl=0.05)
     return qs.jarzynski(
-        qs.BlockGibbs(), optimiser, centred=True, batch_size=200, regulators=(THERMOSTAT,),
-        keep_ess=qs.KeepESS(0.8), **options,
+        qs.BlockGibbs(), optimiser, centred=True, batch_size=200, regulators=(THERMOSTAT,), **options,
     )  # fmt: skip
 
 
@@ -178,7 +176,7 @@ def test_log_z_is_exact_with_everything_on():
         np.mean([r.driver for r in runs], 0),
     )
     # all parts are at work: beta moves, rungs are frozen at other temperatures than the first, the model learns
-    assert np.ptp(t, axis=1).min() > 0.1 and min(n_rungs) >= 3 and ll.min() > -23.5  # from -25
+    assert np.ptp(t, axis=1).min() > 0.1 and min(n_rungs) >= 3 and ll.min() > -22.5  # from -25
     assert stderr.max() <= 0.3
     n = len(runs) * (1 + min(len(run.events) for run in runs))  # looks between two anchors are hardly independent
     assert (np.abs(z) < 3).mean() >= 0.99 - 3 * np.sqrt(0.99 * 0.01 / n)
