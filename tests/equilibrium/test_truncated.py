@@ -18,6 +18,10 @@ MOMENTS = (
     (-0.5, 0.05, 0.077772455125, 0.00506521647),
     (1.4, 1e-4, 0.99975031, None),
 )
+# compiled, as users meet them; operation by operation every shape would be a dozen small programs
+MEAN, VARIANCE, LOG_NORMALISER, QUANTILE = map(
+    quick_jit, (truncated.mean, truncated.variance, truncated.log_normaliser, truncated.quantile)
+)
 
 
 def law(a, t, dtype=jnp.float64):
@@ -30,9 +34,9 @@ def test_moments(case, dtype):
     a, t, mean, variance = case
     single = dtype == jnp.float32
     f, c = law(a, t, dtype)
-    assert abs(float(truncated.mean(f, c)[0]) - mean) < (2e-6 if single else 1e-8 if variance is None else 1e-11)
+    assert abs(float(MEAN(f, c)[0]) - mean) < (2e-6 if single else 1e-8 if variance is None else 1e-11)
     if variance is not None:
-        assert abs(float(truncated.variance(f, c)[0]) / variance - 1) < (1e-4 if single else 2e-9)
+        assert abs(float(VARIANCE(f, c)[0]) / variance - 1) < (1e-4 if single else 2e-9)
 
 
 def test_normaliser_and_mean_by_quadrature():
@@ -41,8 +45,8 @@ def test_normaliser_and_mean_by_quadrature():
         f, c = law(a, t)
         z = quad(lambda x, a=a, t=t: np.exp((a * x - 0.5 * x * x) / t), 0, 1, epsabs=0, epsrel=1e-12)[0]
         first = quad(lambda x, a=a, t=t: x * np.exp((a * x - 0.5 * x * x) / t), 0, 1, epsabs=0, epsrel=1e-12)[0] / z
-        assert abs(float(truncated.log_normaliser(f, c)[0]) - np.log(z)) < 1e-11
-        assert abs(float(truncated.mean(f, c)[0]) - first) < 1e-11
+        assert abs(float(LOG_NORMALISER(f, c)[0]) - np.log(z)) < 1e-11
+        assert abs(float(MEAN(f, c)[0]) - first) < 1e-11
 
 
 def test_quantiles_invert_the_distribution_function():
@@ -50,7 +54,7 @@ def test_quantiles_invert_the_distribution_function():
     rng = np.random.default_rng(20261121)
     n = 2000
     a, t, u = rng.uniform(-3, 4, n), 10 ** rng.uniform(-5, 1, n), rng.uniform(1e-6, 1 - 1e-6, n)
-    x = np.asarray(truncated.quantile(jnp.asarray(u), jnp.asarray(a / t), jnp.asarray(1 / t)))
+    x = np.asarray(QUANTILE(jnp.asarray(u), jnp.asarray(a / t), jnp.asarray(1 / t)))
     assert np.all((x >= 0) & (x <= 1))
     s = np.sqrt(t)
     # mass below x over the whole, in the tail where both are small
@@ -66,7 +70,7 @@ def test_quantiles_invert_the_distribution_function():
     # rounding of x moves the distribution function by the density times one unit in the last place
     slack = 1e-9 + 4e-16 * np.maximum(np.abs(a - np.round(np.clip(a, 0, 1))), s) / t
     assert np.all(np.abs(below - u) < slack + 1e-7 * (np.abs(at) > 30))
-    single = truncated.quantile(*(jnp.asarray(v, jnp.float32) for v in (u, a / t, 1 / t)))
+    single = QUANTILE(*(jnp.asarray(v, jnp.float32) for v in (u, a / t, 1 / t)))
     assert single.dtype == jnp.float32 and np.abs(np.asarray(single) - x).max() < 3e-6
 
 
@@ -99,10 +103,10 @@ def test_hot_laws_keep_their_digits(t):
     moments = [
         [quad(lambda x, a=a_, p=p: x**p * np.exp((a * x - 0.5 * x * x) / t), 0, 1)[0] for a_ in a] for p in (0, 1)
     ]
-    np.testing.assert_allclose(truncated.log_normaliser(*single), np.log(moments[0]), atol=1e-6)
-    np.testing.assert_allclose(truncated.mean(*single), np.divide(*moments[::-1]), atol=1e-6)
+    np.testing.assert_allclose(LOG_NORMALISER(*single), np.log(moments[0]), atol=1e-6)
+    np.testing.assert_allclose(MEAN(*single), np.divide(*moments[::-1]), atol=1e-6)
     for u in (1e-3, 0.3, 0.99):
-        x = np.asarray(truncated.quantile(jnp.full(15, u, jnp.float32), *single), np.float64)
+        x = np.asarray(QUANTILE(jnp.full(15, u, jnp.float32), *single), np.float64)
         below = [quad(lambda s, a=a_: np.exp((a * s - 0.5 * s * s) / t), 0, x_)[0] for a_, x_ in zip(a, x, strict=True)]
         np.testing.assert_allclose(np.divide(below, moments[0]), u, atol=2e-6)
 
