@@ -32,7 +32,7 @@ from quasistatic.cli.load import load
 from quasistatic.cli.quality import quality_run
 from quasistatic.cli.training import train_run
 from quasistatic.errors import InputError
-from quasistatic.reproduce import non_convergent_images, regimes
+from quasistatic.reproduce import non_convergent_images, regimes, short_run_theory
 from quasistatic.reproduce.rows import SIGMAS, Row
 
 FOLDER = Path("runs") / "non-convergent"
