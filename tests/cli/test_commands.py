@@ -226,11 +226,11 @@ def _but_time(folder: Path) -> tuple[list[dict[str, str]], dict[str, bytes]]:
 
 def test_walkers_are_chosen_by_the_weights_of_their_groups_as_well():
     """Two groups of a Jarzynski training, one of e times the weight of the other."""
-    from types import SimpleNamespace
     from typing import Any
 
     import jax
 
+    from quasistatic.cli.config import load_config
     from quasistatic.cli.load import LoadedRun
     from quasistatic.cli.sampling import chosen_walkers
 
@@ -242,7 +242,7 @@ def test_walkers_are_chosen_by_the_weights_of_their_groups_as_well():
     }
 
     class Stored(LoadedRun):
-        settings: Any = SimpleNamespace(training=SimpleNamespace(method="jarzynski"))
+        settings: Any = load_config("digits-rbm", ["training.method=jarzynski"])
 
         def checkpoint(self, which: str = "last") -> Any:
             return archive
