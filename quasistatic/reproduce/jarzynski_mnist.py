@@ -73,6 +73,7 @@ class Size(NamedTuple):
         n_chains: walkers of the final annealing.
         n_temperatures: its temperatures.
         n_records: recorded steps.
+        convolutions: of the network: name or list.
     """
 
     n_walkers: int
@@ -82,10 +83,11 @@ class Size(NamedTuple):
     n_chains: int
     n_temperatures: int
     n_records: int
+    convolutions: str | tuple[tuple[int, int, int, int, int], ...] = "mnist"
 
 
 FULL = Size(2048, 1000, 512, 1.5e-4, 1024, 500, 20)
-QUICK = Size(64, 60, 32, 4e-4, 32, 30, 3)
+QUICK = Size(64, 60, 32, 4e-4, 32, 30, 3, ((1, 8, 4, 2, 1), (8, 16, 4, 2, 1)))  # compiling is most of its time
 
 
 class Trace(NamedTuple):
@@ -137,11 +139,11 @@ def images(n_copies: int = 8) -> DigitMixture:
     return mnist_mixture(DIGITS, MASSES, pool=POOL, noise=NOISE, n_copies=n_copies)
 
 
-def student(key: Key, x: np.ndarray) -> Neural:
+def student(key: Key, x: np.ndarray, size: Size = FULL) -> Neural:
     """Network, zero at first, in the Gaussian with the moments of the data."""
     covariance = np.cov(x.astype(np.float64), rowvar=False)
     law = Gaussian.from_covariance(jnp.asarray(x.mean(0), float), jnp.asarray(covariance, float))
-    return convnet(key, (SIDE, SIDE, 1), "mnist", law=law, inputs=Inputs.denoised(law, NOISE))
+    return convnet(key, (SIDE, SIDE, 1), size.convolutions, law=law, inputs=Inputs.denoised(law, NOISE))
 
 
 def trainer(method: str, size: Size) -> Trainer:
@@ -169,7 +171,7 @@ def run(key: Key, method: str, data: DigitMixture, size: Size, *, shows: bool = 
     started = time.perf_counter()
     train, test = data.dataset.train, data.dataset.test
     machine = trainer(method, size)
-    model = student(named(key, "student"), train)
+    model = student(named(key, "student"), train, size)
     state = machine.init(named(key, "run"), model)
     auditing = auditor(named(key, "audit"), model, test, size)
     rows, x, anchors = [], jnp.asarray(train), []
@@ -219,7 +221,12 @@ def auditor(key: Key, model: Neural, test: Any, size: Size) -> AnchoredAuditor:
         return found, found
 
     kernel = HMC(n_leapfrog=4)
-    plan = Anchors(n_groups=16, n_walkers=16, max_temperatures=max(64, size.n_temperatures // 2), share=0.15)
+    plan = Anchors(
+        n_groups=16,
+        n_walkers=max(4, size.n_chains // 64),
+        max_temperatures=max(32, size.n_temperatures // 2),
+        share=0.15,
+    )
     cost = 2.0 * size.n_walkers + size.batch_size
     return AnchoredAuditor(
         key, plan, kernel, model.base(), likelihoods, beta=1.0, step_size=0.25, cost=cost / kernel.n_leapfrog
@@ -273,8 +280,8 @@ def check(key: Key, is_quick: bool = False) -> tuple[list[Row], dict[str, Any]]:
 
     Args:
         key: random key; run keys are derived from it.
-        is_quick: a few updates of few walkers, to see that everything works; the masses are then those of a model that
-            has hardly learned, and only the books are judged.
+        is_quick: a few updates of few walkers and a smaller network, to see that everything works; the masses are then
+            those of a model that has hardly learned, and only the books are judged.
     """
     size = QUICK if is_quick else FULL
     data = images(1 if is_quick else 8)
