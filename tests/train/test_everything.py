@@ -41,7 +41,7 @@ THERMOSTAT = qs.Thermostat(0.27, k_i=0.02, slew=0.05)  # above the natural flip 
 @functools.cache
 def trainer_of(**options):
     """A weighted training with least-work steps under a thermostat, stacks not yet made."""
-    options = {"n_walkers": 192, "n_groups": 2, "auditor_groups": 16, "auditor_walkers": 48} | options
+    options = {"n_walkers": 192, "n_groups": 2, "auditor_groups": 16, "auditor_walkers": 112} | options
     optimiser = minimal_dissipation(N_STEPS, relaxation=None, damping=0.01, max_kl=0.05)
     return qs.jarzynski(
         qs.BlockGibbs(), optimiser, centred=True, batch_size=200, regulators=(THERMOSTAT,), **options,
@@ -156,8 +156,12 @@ def mean_scores(model, beta, x, w):
 
 @pytest.mark.slow
 def test_log_z_is_exact_with_everything_on():
-    """20 seeds: the foundation's coverage, with every part at work."""
-    runs = [trained(seed, trainer_of()) for seed in range(20)]
+    """20 seeds: coverage with every part at work.
+
+    Looks between two anchors share their errors, so the bounds are those of 60 independent looks, not of 160. With 48
+    stacks in a group instead of 112 the last look is low by half a standard error.
+    """
+    runs = [trained(seed, trainer_of()) for seed in range(100, 120)]
     z, inside, stderr, t = (
         np.array([getattr(run, name) for run in runs]) for name in ("z", "is_inside", "stderr", "t")
     )
