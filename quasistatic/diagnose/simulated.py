@@ -4,7 +4,8 @@ Chains start in equal numbers at data, at noise and where the training's walkers
 short command allows. Four numbers follow:
 
 * the share of chains that changed nothing over the later half (frozen);
-* split R-hat of the potential between all chains (they do not come together);
+* split R-hat of the potential between all chains, where chains of one start also differ from those of another (they do
+  not come together);
 * the time of autocorrelation, against the `k` sweeps per update of a training that restarts its walkers;
 * the distance between the walkers *as the training used them* (where they ended, or `k` sweeps from their restart) and
   the long chains, in standard deviations of the potential.
@@ -87,11 +88,17 @@ def _still(chains: Chains) -> Evidence:
 
 
 def _r_hat(chains: Chains) -> Evidence:
-    value = split_r_hat(chains.u[len(chains.u) // 2 :])
-    is_apart = value > HIGHEST_R_HAT
-    n = len(chains.u) * N_SWEEPS
+    """Slow chains alone are no evidence: those of one start must also differ from those of another on average."""
+    late = chains.u[len(chains.u) // 2 :]
+    value, n = split_r_hat(late), len(chains.u) * N_SWEEPS
+    per_start = late.mean(0).reshape(-1, N_CHAINS)
+    means, errors = per_start.mean(1), per_start.std(1, ddof=1) / math.sqrt(N_CHAINS)
+    gaps, combined = np.abs(means[:, None] - means), np.hypot(errors[:, None], errors)
+    is_apart = value > HIGHEST_R_HAT and bool(np.any((gaps > FARTHEST * late.std()) & (gaps > 4 * combined)))
     words = f"split R-hat of chains from data, noise and walkers after {n:,} sweeps" + (
-        ": they have not come together" if is_apart else ": they agree"
+        ": they have not come together"
+        if is_apart
+        else (": slow, but the starts agree" if value > HIGHEST_R_HAT else ": they agree")
     )
     return Evidence(
         "R-hat between starts", value, HIGHEST_R_HAT, None, "out_of_equilibrium" if is_apart else None, words
