@@ -272,12 +272,18 @@ def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTra
     begin = int(section.decay_from * n_steps) if section.schedule == "linear" else n_steps
     is_of_scores = section.kind in OF_SCORES
     metric = (section.damping, section.solver, section.max_kl, section.adaptive) if is_of_scores else None
-    return _optimiser(section.kind, section.rate, section.momentum, begin, n_steps, metric)
+    return _optimiser(section.kind, section.rate, section.momentum, section.weight_decay, begin, n_steps, metric)
 
 
 @functools.cache
 def _optimiser(
-    kind: str, base_rate: float, momentum: float, begin: int, n_steps: int, metric: tuple[Any, ...] | None
+    kind: str,
+    base_rate: float,
+    momentum: float | None,
+    weight_decay: float,
+    begin: int,
+    n_steps: int,
+    metric: tuple[Any, ...] | None,
 ) -> optax.GradientTransformation:
     is_constant = begin >= n_steps
     rate: Any = base_rate if is_constant else optax.linear_schedule(base_rate, 0.0, n_steps - begin, begin)
@@ -286,7 +292,10 @@ def _optimiser(
         if kind == "least-work":
             return minimal_dissipation(n_steps, relaxation=None, damping=damping, solver=solver, max_kl=max_kl)
         return natural_gradient(rate, damping=damping, solver=solver, max_kl=max_kl, is_adaptive=is_adaptive)
-    return optax.adam(rate) if kind == "adam" else optax.sgd(rate, momentum=momentum or None)
+    if kind == "adam":
+        return optax.adamw(rate, b1=0.9 if momentum is None else momentum, weight_decay=weight_decay)
+    descent = optax.sgd(rate, momentum=momentum or None)
+    return optax.chain(optax.add_decayed_weights(weight_decay), descent) if weight_decay else descent
 
 
 def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:

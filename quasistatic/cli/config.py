@@ -150,6 +150,7 @@ class ShortRunSection(_Section):
 class OptimiserSection(_Section):
     """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run.
 
+    `momentum`: decay of past steps (`sgd`, default 0) or gradients (`adam`, 0.9). `weight_decay`: loss of parameters.
     For `kind = "natural"`: `damping` is added to the metric, `solver` finds the step, `max_kl` is the largest relative
     entropy of an update in nats, and `adaptive` lets the damping follow the updates' success. `kind = "least-work"`
     spends the `n_steps` of the run on natural steps of least excess work, with the measured lag of the walkers; `rate`
@@ -160,7 +161,8 @@ class OptimiserSection(_Section):
     rate: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     schedule: Literal["constant", "linear"] = "constant"
     decay_from: Decay = 0.5
-    momentum: Decay = 0.0
+    momentum: Decay | None = None
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     ema: Decay = 0.0
     damping: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     solver: Literal["samples", "dense", "cg", "diagonal", "kfac"] = "samples"
@@ -338,8 +340,9 @@ def _check_together(config: Config) -> None:
 
 def _check_optimiser(config: Config) -> None:
     section = config.optimiser
-    if section.kind != "sgd" and section.momentum:
-        raise InputError(f"optimiser.momentum belongs to optimiser.kind = 'sgd', not {section.kind!r}: set it to 0")
+    for name in ("momentum", "weight_decay"):
+        if section.kind not in ("sgd", "adam") and getattr(section, name):
+            raise InputError(f"optimiser.{name} belongs to 'sgd' and 'adam', not {section.kind!r}: leave it out")
     strange = {"natural": (), "least-work": ("adaptive",)}
     for key in strange.get(section.kind, ("damping", "solver", "max_kl", "adaptive")):
         if getattr(section, key) != OptimiserSection.model_fields[key].default:
