@@ -148,8 +148,8 @@ NO_RUN: dict[str, tuple[list[str], Callable[[Path], None], str]] = {
     "kernel of another model": (["train", *settings("kernel.kind=mala")], nothing, "block_gibbs"),
     "fused Gibbs": (["train", *settings("kernel.fused=true")], nothing, "ula"),
     "centred spins": (["train", "ising", *settings("training.centred=true")], nothing, "rbm"),
-    "momentum for adam": (
-        ["train", *settings("optimiser.kind=adam", "optimiser.momentum=0.9")],
+    "momentum of natural steps": (
+        ["train", *settings("optimiser.kind=natural", "optimiser.momentum=0.9")],
         nothing,
         "optimiser.momentum",
     ),
