@@ -35,7 +35,7 @@ class LiveLine:
         self._first: int | None = None
         self._begun = self._at = 0.0
         self._next_plain = 0.0
-        self._warned = ""
+        self._warned: set[str] = set()
 
     def start(self, step: int, n_steps: int) -> None:
         """Begins at a step (not 0 when a run is resumed)."""
@@ -53,8 +53,9 @@ class LiveLine:
     def update(self, row: Mapping[str, Any]) -> None:
         """Takes a recorded row."""
         self._row, self._step, self._at = row, int(row["step"]), time.monotonic()
-        if (warning := row.get("warning")) is not None and warning.partition(":")[0] != self._warned:
-            self._warned = warning.partition(":")[0]  # the numbers change at every age, the fact does not
+        # the numbers of a warning change from age to age, the fact does not
+        if (warning := row.get("warning")) is not None and (fact := warning.partition(":")[0]) not in self._warned:
+            self._warned.add(fact)
             self._console.print(f"{self._name}: {warning}", style="yellow", soft_wrap=True)
         if self._first is None:  # what came before was compilation
             self._first, self._begun = self._step, self._at
@@ -144,9 +145,14 @@ def numbers(row: Mapping[str, Any]) -> str:
             parts.append(f"{label} {with_error(value, error).replace(' ', '')}")
     if row.get("ll_train") is None and row.get("ll_heldout") is None:
         parts.append("log-likelihood withheld")
+        if row.get("gradient_norm") is not None:
+            parts.append(f"gradient {row['gradient_norm']:.2g}")
     elif row.get("anchor_step") is not None and row["anchor_step"] != row.get("step"):
         parts.append(f"of step {row['anchor_step']:,}")
-    if row.get("ess_auditor") is not None or row.get("ess_driver") is not None:
+    # walkers that start anew in every update carry no weights worth a number
+    if row.get("ess_auditor") is not None or (
+        row.get("ess_driver") is not None and row.get("log_z_driver") is not None
+    ):
         ess = row["ess_auditor"] if row.get("ess_auditor") is not None else row["ess_driver"]
         parts.append(f"ESS {ess:.2f}")
     for name, label, form in (

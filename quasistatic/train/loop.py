@@ -26,6 +26,7 @@ from quasistatic.evaluate.exact import is_enumerable, log_partition_exact
 from quasistatic.evaluate.likelihood import pseudo_likelihood
 from quasistatic.run import Archive
 from quasistatic.train import anchor, checkpoint
+from quasistatic.train.alarm import diverging
 from quasistatic.train.ascent import Ascent, Steering
 from quasistatic.train.auditing import AnchoredAuditor, audit, auditing_of
 from quasistatic.train.dissipated import DISSIPATED, travel
@@ -159,7 +160,7 @@ def fit(
                 )
                 row |= {} if ascent is None else ascent.row()
                 rows.append(row)
-                progress.update(row | {"warning": probe.look(state)})
+                progress.update(row | {"warning": probe.look(state) or diverging(rows)})
                 is_asked = signals.is_asked or _is_over(plan, begun)
                 best = _save(folder, state, recorder, plan, row, best, force=is_asked, parts=(auditing, ascent))
                 if is_asked and stop < plan.n_steps:
@@ -318,6 +319,7 @@ def _summary(
             "ess_auditor": last["ess_auditor"],
             **{name: last[name] for name in DISSIPATED},
             "probe": probe.rows[-1] | {"warning": probe.warning} if probe.rows else None,
+            "alarm": diverging(rows),
         },
         **({} if ascent is None else {"ladder": ascent.summary(state)}),
         "report": None,
