@@ -7,6 +7,7 @@ import numpy as np
 from quasistatic.diagnose.evidence import Evidence, Probe
 from quasistatic.evaluate.mixing import linear_drift
 from quasistatic.run import Run
+from quasistatic.train.alarm import FACTOR, growth
 
 FEWEST_FLIPS = 1e-3
 WORSE = 0.1
@@ -21,7 +22,7 @@ def recorded_evidence(run: Run, probe: Probe | None) -> list[Evidence]:
     if not run.has("metrics.csv"):
         return found
     table = run.metrics
-    return [*found, *_score(table), *_drift(table), *_flips(table)]
+    return [*found, *_score(table), *_drift(table), *_jump(table), *_flips(table)]
 
 
 def _column(table: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -61,11 +62,22 @@ def _drift(table: dict[str, np.ndarray]) -> list[Evidence]:
         return []
     drift = linear_drift(np.log(norm), steps)
     span = float(steps[-1] - steps[0])
-    growth, error, threshold = drift.slope * span, drift.stderr * span, float(np.log(2.0))
-    is_growing = growth > threshold and growth > 4 * error
+    grown, error, threshold = drift.slope * span, drift.stderr * span, float(np.log(2.0))
+    is_growing = grown > threshold and grown > 4 * error
     words = "growth of the log gradient norm over the later half" + (": it runs away" if is_growing else "")
     # alone it is no verdict: a model that still learns can have a growing gradient
-    return [Evidence("gradient growth", growth, threshold, error, None, words)]
+    return [Evidence("gradient growth", grown, threshold, error, None, words)]
+
+
+def _jump(table: dict[str, np.ndarray]) -> list[Evidence]:
+    """A gradient that has left its range by orders of magnitude: `train` warned about it."""
+    _, norm = _column(table, "gradient_norm")
+    times = growth(norm.tolist())
+    if times is None:
+        return []
+    is_wild = times > FACTOR
+    words = "gradient norm over its median, last record" + (": it has run away" if is_wild else "")
+    return [Evidence("gradient jump", times, FACTOR, None, "diverging" if is_wild else None, words)]
 
 
 def _flips(table: dict[str, np.ndarray]) -> list[Evidence]:

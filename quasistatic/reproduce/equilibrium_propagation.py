@@ -3,9 +3,9 @@
 The paper compares a small and a finite nudge with the path integral and backpropagation, in a figure without settings.
 Here all terms are equal and stated: the same network of {0, 1} hidden units at the same temperature, as many walkers,
 sweeps, examples per step and epochs for every rule; updates divided by the nudge; independent phases; the best rate of
-one common grid, chosen on one half of the held-out rows and reported on the other. What the paper does not have: covariance and reweighting reach
-with the small nudge what its contrast cannot, so the small nudge is not to blame, the difference of two noisy means is;
-and coupled phases as a control.
+one common grid, chosen on one half of the held-out rows and reported on the other. What the paper does not have:
+covariance and reweighting reach with the small nudge what its contrast cannot, so the small nudge is not to blame, the
+difference of two noisy means is; and coupled phases as a control.
 
 Signal-to-noise ratios are exact for a network of 12 spins, and measured with the package's estimators beside that.
 

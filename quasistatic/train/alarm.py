@@ -15,6 +15,19 @@ FACTOR = 100.0
 N_LEAST = 5
 
 
+def growth(norms: Sequence[float]) -> float | None:
+    """Last gradient norm over the median of the earlier ones; None with fewer than `N_LEAST` of these, or all zero.
+
+    Args:
+        norms: gradient norms of the records, oldest first; what is not finite is left out.
+    """
+    known = np.asarray(norms, float)
+    known = known[np.isfinite(known)]
+    if len(known) <= N_LEAST or not np.median(known[:-1]) > 0:
+        return None
+    return float(known[-1] / np.median(known[:-1]))
+
+
 def diverging(rows: Sequence[Mapping[str, Any]]) -> str | None:
     """Warning about a gradient that runs away.
 
@@ -22,17 +35,14 @@ def diverging(rows: Sequence[Mapping[str, Any]]) -> str | None:
         rows: recorded rows, oldest first.
 
     Returns:
-        What is seen and what to do, None while the last gradient norm is at most `FACTOR` times the median of the
-        earlier records (at least `N_LEAST` of them).
+        What is seen and what to do; None while `growth` is at most `FACTOR`.
     """
-    norms = np.array([row["gradient_norm"] for row in rows if row.get("gradient_norm") is not None], float)
-    if len(norms) <= N_LEAST:
-        return None
-    last, median = norms[-1], float(np.median(norms[:-1]))
-    if not median > 0 or last <= FACTOR * median:
+    norms = [row["gradient_norm"] for row in rows if row.get("gradient_norm") is not None]
+    times = growth(norms)
+    if times is None or times <= FACTOR:
         return None
     return (
-        f"training runs away: the gradient norm is {last:.2g}, {last / median:,.0f} times its median so far. Lower "
+        f"training runs away: the gradient norm is {norms[-1]:.2g}, {times:,.0f} times its median so far. Lower "
         "optimiser.rate (for adam also optimiser.momentum), or give the kernel smaller steps; results from here on are "
         "not to be used"
     )

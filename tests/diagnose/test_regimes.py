@@ -59,6 +59,8 @@ def test_files_alone(tmp_path: Path):
             ("ok", {"score": rising, "flip_rate": [0.1] * 20, "gradient_norm": [1.0, 1.1] * 10}, set()),
             ("ok", {"score": rising[::-1], "flip_rate": [0.1] * 20}, {"diverging"}),
             ("ok", {"score": rising, "flip_rate": [0.1] * 19 + [1e-5]}, {"frozen"}),
+            ("ok", {"score": rising, "gradient_norm": [1.0, 1.2] * 9 + [1.1, 90.0]}, set()),
+            ("ok", {"score": rising, "gradient_norm": [1.0, 1.2] * 9 + [1.1, 130.0]}, {"diverging"}),
             ("nonfinite_parameters", {"score": rising}, {"diverging"}),
             ("frozen_chains", {"score": rising}, {"frozen"}),
         ]
