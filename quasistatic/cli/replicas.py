@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -66,7 +67,8 @@ def draw_on_ladder(
         start: positions, one per sample, for the replicas of `tempering`.
         method: `"ptt"` or `"tempering"`.
         n: number of samples.
-        steps: rounds, each a sweep of every rung and an exchange.
+        steps: rounds, each a sweep of every rung and an exchange; some more are made where they do not divide into
+            the records.
         beta: inverse temperature of the model.
         which: parameters.
         n_rungs: temperatures of `tempering`.
@@ -82,9 +84,10 @@ def draw_on_ladder(
         raise InputError(f"replica exchange needs --steps of at least 20 rounds, got {steps}")
     potential = Potential(energy, jnp.asarray(beta))
     # burn-in, trial runs and the rest are one compiled program: all have as many records
-    n_records = min(N_RECORDS, steps // 2)
-    thin = (steps - steps // 2) // n_records
-    about: dict[str, Any] = {"method": method}
+    half = math.ceil(steps / 2)
+    thin = math.ceil(half / N_RECORDS)
+    n_records = math.ceil(half / thin)
+    about: dict[str, Any] = {"method": method, "rounds": 2 * n_records * thin}
     first: Any
     if method == "ptt":
         if not isinstance(energy, RBM):
@@ -118,7 +121,7 @@ def draw_on_ladder(
         "round_trips": {"value": trips, "stderr": finite(trips_error)},
         "autocorrelation_time": time.scale(thin).as_json(),
         "r_hat": finite(split_r_hat(chains.u)) if n_records >= 4 else None,
-        "n_sweeps_total": steps * exchange.n_replicas,
+        "n_sweeps_total": about["rounds"] * exchange.n_replicas,
     }
     if method == "ptt":
         base: Any = chosen.ages[0].potential

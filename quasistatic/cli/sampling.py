@@ -106,7 +106,7 @@ def sample_run(
     if is_json:
         print(json.dumps(summary, indent=1))
     elif about:
-        print(f"{n:,} samples, {steps:,} rounds of replica exchange ({which} parameters): {path}")
+        print(f"{n:,} samples, {about['rounds']:,} rounds of replica exchange ({which} parameters): {path}")
         print("\n".join(describe(about)))
     else:
         clamped_too = f", {len(held[0]):,} values held" if len(held[0]) else ""

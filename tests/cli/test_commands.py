@@ -170,11 +170,12 @@ def test_report_and_diagnose(cli: Cli, run_copy: Path):
 def test_sample_by_replicas(cli: Cli, run_copy: Path):
     """Rungs among the stored ages, or temperatures: samples of the right kind, and what is said about the ladder."""
     for method, options in (("ptt", []), ("tempering", ["--rungs", 4])):
-        done = cli("sample", "run", "--n", 40, "--steps", 40, "--method", method, *options, "--json")
+        done = cli("sample", "run", "--n", 40, "--steps", 41, "--method", method, *options, "--json")
         assert done.code == 0, done.err
         found = json.loads(done.out)
         x = np.load("run/samples.npz", allow_pickle=False)["x"]
         assert x.shape == (40, 64) and set(np.unique(x)) == {0.0, 1.0}
+        assert found["rounds"] == 42 and found["n_sweeps_total"] == 42 * found["n_rungs"]  # two equal halves
         assert found["method"] == method and len(found["acceptance"]) == found["n_rungs"] - 1
         assert len(found["rungs"]) == found["n_rungs"] and min(found["acceptance"]) > 0
         assert found["autocorrelation_time"]["value"] > 0 and found["round_trips"]["value"] >= 0
