@@ -9,6 +9,10 @@ PINS := pyproject.toml constraints.txt
 # Thousands of small programs make the fast tests: compile them in less time. The slow tests run as users run.
 HASTY := XLA_FLAGS="--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 
+# Different tests, and both workers, compile many of the same programs: a cache that lives as long as the run.
+CACHED = JAX_COMPILATION_CACHE_DIR="$$cache" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+	JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
 # The float32 job loads only the files that have such tests: collecting all of them takes longer than running these.
 SINGLE = $(shell grep -rl --include='test_*.py' 'mark\.float32' tests)
 
@@ -32,7 +36,8 @@ train: .venv/run.stamp
 
 test: .venv/dev.stamp
 	$(DATA) JAX_ENABLE_X64=0 $(BIN)/python -m pytest -m "float32 and not slow" $(SINGLE)
-	$(DATA) $(HASTY) JAX_ENABLE_X64=1 $(BIN)/python -m pytest -m "not slow and not float32" -n $(WORKERS)
+	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && $(DATA) $(HASTY) $(CACHED) JAX_ENABLE_X64=1 \
+		$(BIN)/python -m pytest -m "not slow and not float32" -n $(WORKERS) --dist worksteal
 
 test-slow: .venv/dev.stamp
 	$(DATA) JAX_ENABLE_X64=1 $(BIN)/python -m pytest -m "slow" --durations=20
