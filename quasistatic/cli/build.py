@@ -16,6 +16,7 @@ import optax
 from quasistatic import datasets
 from quasistatic._keys import named
 from quasistatic.cli import spins
+from quasistatic.cli.bases import box_of
 from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSection
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
 from quasistatic.cli.networks import network
@@ -145,12 +146,13 @@ def make_model(config: Config, key: Any, x: np.ndarray) -> tuple[AbstractEnergy,
     if section.kind == "mixture":
         return _mixture(section.n_components, key_model, x), None
     if section.kind in NETWORKS:
-        return network(section, key_model, x), None
+        return network(section, key_model, x, box_of(config)), None
     is_discrete = config.kernel.kind == "gibbs"
     levels = units(section.units, n).levels if is_discrete else None
     model = load_energy(str(section.energy), key_model, levels=levels)
     model.validate(x, name="training data")
-    law = base_law(section.base, section.base_scale, x, units_name=section.units if is_discrete else None)
+    units_name = section.units if is_discrete else None
+    law = base_law(section.base, section.base_scale, x, units_name=units_name, box=box_of(config))
     return (Boxed(model, law) if isinstance(law, UniformBox) else model), law
 
 
@@ -181,8 +183,7 @@ def make_kernel(config: Config, model: AbstractEnergy) -> AbstractKernel:
     if kind == "block_gibbs":
         return BlockGibbs()
     if kind == "ula":
-        box = None if section.low is None or section.high is None else (section.low, section.high)
-        return Langevin(is_fused=section.fused, clip=section.clip, box=box)
+        return Langevin(is_fused=section.fused, clip=section.clip, box=box_of(config))
     if kind == "mala":
         return MALA(clip=section.clip)
     if kind == "hmc":
@@ -292,10 +293,28 @@ def _optimiser(
         if kind == "least-work":
             return minimal_dissipation(n_steps, relaxation=None, damping=damping, solver=solver, max_kl=max_kl)
         return natural_gradient(rate, damping=damping, solver=solver, max_kl=max_kl, is_adaptive=is_adaptive)
-    if kind == "adam":
-        return optax.adamw(rate, b1=0.9 if momentum is None else momentum, weight_decay=weight_decay)
-    descent = optax.sgd(rate, momentum=momentum or None)
-    return optax.chain(optax.add_decayed_weights(weight_decay), descent) if weight_decay else descent
+    if kind == "sgd":
+        descent = optax.sgd(rate, momentum=momentum or None)
+        return optax.chain(_decay(weight_decay), descent) if weight_decay else descent
+    b1 = 0.9 if momentum is None else momentum
+    if not weight_decay:
+        return optax.adam(rate, b1=b1)
+    return optax.chain(optax.scale_by_adam(b1=b1), _decay(weight_decay), optax.scale_by_learning_rate(rate))
+
+
+def _decay(strength: float) -> optax.GradientTransformation:
+    """Adds `strength` times the parameters to an update, where there is one.
+
+    Arrays of a model that are not trained (a confining law, the scale of its inputs) have no gradient and stay.
+    """
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def decayed(u: jax.Array, p: jax.Array) -> jax.Array:
+            return u + jax.numpy.where(jax.numpy.any(u != 0), strength, 0.0) * p
+
+        return jax.tree.map(decayed, updates, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:

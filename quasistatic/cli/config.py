@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quasistatic.cli import toml
+from quasistatic.cli.bases import check_base
 from quasistatic.cli.checks import check_digits
 from quasistatic.cli.exchange import ExchangeSection, check_exchange
 from quasistatic.cli.short_runs import check_short_run
@@ -286,12 +287,7 @@ def _check_together(config: Config) -> None:
         raise InputError("model.kind = 'custom' needs model.energy = 'module:attr' (or --energy module:attr)")
     if model.kind != "custom" and model.energy is not None:
         raise InputError(f"model.energy is for model.kind = 'custom', not {model.kind!r}; set the kind or drop it")
-    if model.kind == "custom":
-        _check_base(config)
-    if model.kind in NETWORKS and model.base not in ("gaussian", "covariance", "isotropic"):
-        raise InputError(
-            f"a network lives inside model.base = 'gaussian', 'covariance' or 'isotropic', not {model.base!r}"
-        )
+    check_base(config)
     check_digits(data)
     if data.source == "file" and data.path is None:
         raise InputError(
@@ -355,27 +351,6 @@ def _check_optimiser(config: Config) -> None:
         raise InputError("optimiser.kind = 'least-work' spends run.n_steps of at least 2, got 1")
     if section.adaptive and (section.schedule != "constant" or section.rate > 1):
         raise InputError("optimiser.adaptive needs optimiser.schedule = 'constant' and optimiser.rate of at most 1")
-
-
-def _check_base(config: Config) -> None:
-    base, kernel = config.model.base, config.kernel.kind
-    if kernel == "gibbs" and base in ("gaussian", "covariance", "isotropic"):
-        raise InputError(
-            f"model.base = {base!r} is for continuous samples; with kernel.kind = 'gibbs' use 'frequencies' "
-            "or 'uniform'"
-        )
-    if kernel != "gibbs" and base == "frequencies":
-        raise InputError(
-            "model.base = 'frequencies' is for two-state samples (kernel.kind = 'gibbs'); use 'gaussian' or 'uniform'"
-        )
-    if kernel == "ula" and base == "uniform":
-        raise InputError(
-            "unadjusted Langevin walkers leave a box: with model.base = 'uniform' use kernel.kind = 'mala'"
-        )
-    if kernel != "gibbs" and base == "uniform" and config.model.base_scale <= 1:
-        raise InputError(
-            f"model.base_scale must exceed 1 for a box that holds the data, got {config.model.base_scale:g}"
-        )
 
 
 def load_config(recipe_or_toml: str, overrides: Iterable[str] = ()) -> Config:

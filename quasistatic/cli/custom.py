@@ -132,7 +132,14 @@ def check_energy(energy: AbstractEnergy, x: Float[np.ndarray, "n d"], *, path: s
         raise InputError(f"--energy {path} is not finite, or has no finite gradient, at row {row} of the data")
 
 
-def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name: str | None) -> AbstractTractable:
+def base_law(
+    kind: str,
+    scale: float,
+    x: Float[np.ndarray, "n d"],
+    *,
+    units_name: str | None,
+    box: tuple[float, float] | None = None,
+) -> AbstractTractable:
     """Law with known Z around the data, from which walkers start.
 
     Args:
@@ -144,8 +151,16 @@ def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name
         scale: widening.
         x: training data.
         units_name: `"binary"` or `"spin"` for two-state samples.
+        box: box that walkers are kept in, the same for all coordinates; `"uniform"` is then the law on it.
+
+    Raises:
+        InputError: data outside the box.
     """
     x = np.asarray(x, np.float64)
+    if box is not None and not (x.min() >= box[0] and x.max() <= box[1]):
+        raise InputError(
+            f"data from {x.min():g} to {x.max():g} do not fit into the box from {box[0]:g} to {box[1]:g}; widen it"
+        )
     if units_name is not None:
         unit = units(units_name, x.shape[1])
         levels = np.asarray(unit.levels)
@@ -154,6 +169,8 @@ def base_law(kind: str, scale: float, x: Float[np.ndarray, "n d"], *, units_name
         return IndependentUnits(fields, unit)
     middle, width = (x.max(0) + x.min(0)) / 2, x.max(0) - x.min(0)
     spread = np.maximum(x.std(0), 1e-3 * max(float(x.std()), 1e-6))  # a constant column still needs a width
+    if kind == "uniform" and box is not None:
+        return starts.box(*box, x.shape[1])
     if kind == "uniform":
         half = scale * np.maximum(width, spread) / 2
         return UniformBox(jnp.asarray(middle - half, float), jnp.asarray(middle + half, float))

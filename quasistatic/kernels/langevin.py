@@ -123,7 +123,9 @@ class Langevin(AbstractDrift):
             b = clipped(old.cache, self.clip)
             y = propose(jax.random.fold_in(key, i), old.x, b, s)
             if self.box is not None:
-                y = jnp.where((y >= self.box[0]) & (y <= self.box[1]), y, old.x)
+                # the compiler may compute y twice, with other rounding: an inner y must not be a bit outside
+                inner = jnp.clip(y, *self.box)
+                y = jnp.where((y >= self.box[0]) & (y <= self.box[1]), inner, old.x)
             new = self.init(after, y, context)
             return new, heat + self.heat(old.x, y, b, clipped(new.cache, self.clip), s)
 

@@ -94,7 +94,7 @@ def trained(out: Path, method: str, is_quick: bool) -> LoadedRun:
         # another method takes none of the keys of short runs
         settings = settings.replace("short_run.k=4 ", "")
         keys = "k start n_probes probe low high scale".split()
-        settings += " ".join(f"short_run.{name}=none" for name in keys) + " training.method=pcd"
+        settings += " ".join(f"short_run.{name}=none" for name in keys) + " training.method=pcd model.base=uniform"
         settings += " kernel.n_sweeps=4" if is_quick else f" kernel.n_sweeps=60 optimiser.rate={PCD_RATE:g}"
     try:
         code = train_run("mnist-short-run", settings.split(), out=out, is_resumed=out.exists())

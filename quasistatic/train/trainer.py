@@ -155,6 +155,8 @@ class Trainer(eqx.Module):
         self.rule.check(model)
         law = self.starting_law(model)
         ensemble, auditor = _open_populations(self, key, model, law)
+        for population in (ensemble, auditor):
+            _check_inside(self.kernel, population)
         trained = eqx.filter(model, eqx.is_inexact_array)
         opt_state = self.optimiser.init(trained)
         feedback = None
@@ -184,6 +186,19 @@ class Trainer(eqx.Module):
 
 # not of the trainer: trainers that differ in rules and regulators share the program
 _opened_at_law = eqx.filter_jit(open_at_law)
+
+
+def _check_inside(kernel: AbstractKernel, population: Ensemble | None) -> None:
+    """Raises InputError for walkers that begin outside the box of their kernel, where they could never move."""
+    box = getattr(kernel.single, "box", None)
+    if box is None or population is None or isinstance(population.x, jax.core.Tracer):
+        return
+    low, high = float(jnp.min(population.x)), float(jnp.max(population.x))
+    if not (box[0] <= low and high <= box[1]):
+        raise InputError(
+            f"walkers start between {low:.3g} and {high:.3g}, out of the kernel's box from {box[0]:g} to {box[1]:g}, "
+            "and could never move; give the trainer a law inside the box, such as law = starts.box(low, high, size)"
+        )
 
 
 def _open_populations(

@@ -38,6 +38,16 @@ def test_adam_remembers_as_told(momentum, b1, weight_decay):
     np.testing.assert_allclose(found, adam(0.05, b1, weight_decay), rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_what_has_no_gradient_does_not_decay(kind):
+    """A confining law is part of a model and not trained: weight decay must leave it alone."""
+    optimiser = make_optimiser(OptimiserSection(kind=kind, rate=0.05, weight_decay=0.7), 100)
+    parameters = {"trained": P, "law": P}
+    gradients = {"trained": GRADIENTS[0], "law": jnp.zeros(3)}
+    update, _ = optimiser.update(gradients, optimiser.init(parameters), parameters)
+    assert not np.any(update["law"]) and np.all(np.asarray(update["trained"]) != 0)
+
+
 @pytest.mark.parametrize("momentum", [None, 0.0, 0.4])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.7])
 def test_descent_remembers_and_decays(momentum, weight_decay):
