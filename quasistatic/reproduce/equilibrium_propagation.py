@@ -221,13 +221,16 @@ def _figure(found: dict[str, np.ndarray], terms: Terms) -> Any:
     from quasistatic.plots import grid_of, styled
 
     fig, (ax,) = grid_of(1, 1)
+    fig.set_size_inches(6.4, 2.9)
     with styled():
         for name, values in found.items():
             ax.plot(terms.rates, values.mean(0), marker="o", label=name)
         ax.set_xscale("log")
+        ax.minorticks_off()
+        ax.set_xticks(terms.rates, labels=[f"{rate:g}" for rate in terms.rates])
         ax.set_xlabel("rate")
         ax.set_ylabel("held-out accuracy")
         ax.axhline(0.1, color="0.5", ls=":", lw=1)
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
         ax.set_title(f"{terms.n_replicas} walkers per phase, T = {terms.temperature:g}, {terms.n_epochs} epochs")
     return fig
