@@ -1,21 +1,23 @@
 """Which law walkers may start from, and which box holds them: settings that have to fit together."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import Any
 
 from quasistatic.errors import InputError
-
-if TYPE_CHECKING:
-    from quasistatic.cli.config import Config
 
 GAUSSIAN = ("gaussian", "covariance", "isotropic")
 CONFINED = ("custom", "mlp", "convnet")
 """Kinds of model whose base law is chosen by `model.base`."""
 
 
-def check_base(config: Config) -> None:
-    """Checks base law, kernel and box. Raises: InputError for settings that do not fit."""
+def check_base(config: Any) -> None:
+    """Checks base law, kernel and box.
+
+    Args:
+        config: the whole configuration (`cli.config.Config`, which imports this module).
+
+    Raises:
+        InputError: settings that do not fit.
+    """
     if config.model.kind not in CONFINED:
         return
     base, kernel = config.model.base, config.kernel.kind
@@ -56,7 +58,7 @@ def check_base(config: Config) -> None:
         )
 
 
-def box_of(config: Config) -> tuple[float, float] | None:
-    """Box of the kernel, None without one."""
+def box_of(config: Any) -> tuple[float, float] | None:
+    """Box of the kernel, None without one. Args: the whole configuration."""
     low, high = config.kernel.low, config.kernel.high
     return None if low is None or high is None else (low, high)

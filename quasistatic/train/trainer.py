@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from quasistatic._keys import named
 from quasistatic._types import Key
@@ -191,7 +192,7 @@ _opened_at_law = eqx.filter_jit(open_at_law)
 def _check_inside(kernel: AbstractKernel, population: Ensemble | None) -> None:
     """Raises InputError for walkers that begin outside the box of their kernel, where they could never move."""
     box = getattr(kernel.single, "box", None)
-    if box is None or population is None or isinstance(population.x, jax.core.Tracer):
+    if box is None or population is None or isinstance(population.x, Tracer):
         return
     low, high = float(jnp.min(population.x)), float(jnp.max(population.x))
     if not (box[0] <= low and high <= box[1]):

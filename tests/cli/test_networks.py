@@ -30,7 +30,7 @@ def test_lists_survive_a_round_trip(tmp_path: Path):
     "recipe, overrides, message",
     [
         ("mixture", ["training.n_groups=3"], "does not divide training.n_walkers = 2000"),
-        ("mixture", ["model.kind=mlp", "model.base=uniform"], "'covariance' or 'isotropic', not 'uniform'"),
+        ("mixture", ["model.kind=mlp", "model.base=uniform"], "'covariance' or 'isotropic', or inside the box"),
         ("mixture", ["model.kind=mlp", "model.widths=[0]"], "model.widths must be at least 1"),
         ("mixture", ["model.kind=mlp", "model.widths=8"], "a list such as"),
         ("mixture", ["model.kind=mlp", "kernel.kind=gibbs"], "does not move a model of kind 'mlp'"),

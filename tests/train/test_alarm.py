@@ -7,6 +7,7 @@ import pytest
 
 import quasistatic as qs
 from quasistatic.datasets import Dataset
+from quasistatic.energies import starts
 from quasistatic.train.alarm import FACTOR, N_LEAST, diverging
 from quasistatic.train.loop import fit
 from quasistatic.train.plan import Plan
@@ -35,7 +36,7 @@ def test_steps_too_long_for_what_is_learned(step_size, is_wild):
     angle = np.linspace(0, 2 * np.pi, 256, endpoint=False)
     x = np.stack([np.cos(angle), 0.6 * np.sin(angle)], 1).astype(np.float32)
     ring = Dataset("ring", x, None, None, None, "real", {})
-    model = qs.mlp(jax.random.key(1), 2, (16,), scale=2.0)
+    model = qs.mlp(jax.random.key(1), 2, (16,), law=starts.box(-3.0, 3.0, 2))
     trainer = qs.pcd(
         qs.Langevin(clip=10.0, box=(-3.0, 3.0)),
         optax.sgd(0.1),
