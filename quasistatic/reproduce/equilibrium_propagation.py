@@ -72,7 +72,7 @@ class Terms:
     n_seeds: int
 
 
-QUICK = Terms(48, 0.1, 6, 6, 32, 10, (0.1, 0.3), 1437, 1)
+QUICK = Terms(48, 0.05, 8, 6, 32, 10, (0.01, 0.03), 1437, 1)
 # at this temperature and with this many walkers the rules that need few samples reach 90 % (8 walkers at T = 0.05: 91 %
 # after two epochs; 4 at T = 0.1: 70 % after one); rates of 0.1 and more carry away every sampled rule
 FULL = Terms(256, 0.05, 8, 10, 32, 3, (0.003, 0.01, 0.03), 20000, 3)

@@ -124,9 +124,13 @@ class Trainer(eqx.Module):
     @property
     def has_feedback(self) -> bool:
         """Whether the driver's feedback is estimated: its walkers make the gradient and are never put elsewhere."""
-        is_reopened = any(isinstance(regulator, (Restart, ShortRun)) for regulator in self.regulators)
         has_phases = isinstance(self.rule, MaximumLikelihood)
-        return self.feedback != "off" and has_phases and not is_reopened and self.n_walkers > 1
+        return self.feedback != "off" and has_phases and not self.is_restarted and self.n_walkers > 1
+
+    @property
+    def is_restarted(self) -> bool:
+        """Whether the driver's walkers start anew in every update."""
+        return any(isinstance(regulator, (Restart, ShortRun)) for regulator in self.regulators)
 
     def starting_law(self, model: AbstractEnergy) -> AbstractTractable:
         """Law with known Z at which the books are opened. Raises: InputError when there is none."""
@@ -156,7 +160,7 @@ class Trainer(eqx.Module):
         self.rule.check(model)
         law = self.starting_law(model)
         ensemble, auditor = _open_populations(self, key, model, law)
-        for population in (ensemble, auditor):
+        for population in (None if self.is_restarted else ensemble, auditor):
             _check_inside(self.kernel, population)
         trained = eqx.filter(model, eqx.is_inexact_array)
         opt_state = self.optimiser.init(trained)
@@ -191,7 +195,8 @@ _opened_at_law = eqx.filter_jit(open_at_law)
 
 def _check_inside(kernel: AbstractKernel, population: Ensemble | None) -> None:
     """Raises InputError for walkers that begin outside the box of their kernel, where they could never move."""
-    box = getattr(kernel.single, "box", None)
+    single: Any = kernel.single
+    box = getattr(getattr(single, "kernel", single), "box", None)  # a ramped kernel holds another
     if box is None or population is None or isinstance(population.x, Tracer):
         return
     low, high = float(jnp.min(population.x)), float(jnp.max(population.x))

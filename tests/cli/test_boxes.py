@@ -52,6 +52,19 @@ def test_data_outside_the_box_are_refused():
         make_model(settings, jax.random.key(1), load_data(settings).train)
 
 
+def test_short_runs_start_where_they_say():
+    """Their walkers start from a law of their own: what the base law fills does not matter."""
+    settings = config(*BOX, "training.method=short-run", "model.base=gaussian", "model.base_scale=30",
+                      "kernel.fused=false", "short_run.start=box", "training.resample_below=none")  # fmt: skip
+    dataset = load_data(settings)
+    model, law = make_model(settings, jax.random.key(1), dataset.train)
+    trainer = make_trainer(settings, model, law, dataset.train)
+    state = trainer.init(jax.random.key(0), model)
+    assert np.abs(state.ensemble.x).max() > 9.0
+    moved = run_chunk(trainer, state, jnp.asarray(dataset.train, float), jnp.asarray(2, jnp.int32))
+    assert int(moved.result) == 0 and np.abs(moved.ensemble.x).max() < 2.0
+
+
 @pytest.mark.parametrize(("scale", "is_refused"), [(3.0, True), (0.01, False)])
 def test_the_library_refuses_them_too(scale: float, is_refused: bool):
     model = qs.mlp(jax.random.key(1), 2, (4,), scale=scale)
