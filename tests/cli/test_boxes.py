@@ -21,6 +21,14 @@ def config(*more: str):
     return load_config("mixture", [*NETWORK, *more])
 
 
+def begun(settings):
+    """Data, trainer and state before the first update."""
+    x = load_data(settings).train
+    model, law = make_model(settings, jax.random.key(1), x)
+    trainer = make_trainer(settings, model, law, x)
+    return jnp.asarray(x, float), trainer, trainer.init(jax.random.key(0), model)
+
+
 @pytest.mark.parametrize("method", ["pcd", "jarzynski"])
 def test_walkers_from_outside_are_refused(method: str):
     """From a Gaussian some would start where no move leads back."""
@@ -34,13 +42,9 @@ def test_a_network_in_a_box():
     """The base law is the box: `log Z` starts at its volume, walkers stay inside and the law is not trained."""
     settings = config(*BOX, "training.method=jarzynski", "model.base=uniform", "optimiser.kind=adam",
                       "optimiser.weight_decay=3.0", "optimiser.rate=0.01", "optimiser.momentum=none")  # fmt: skip
-    dataset = load_data(settings)
-    model, law = make_model(settings, jax.random.key(1), dataset.train)
-    trainer = make_trainer(settings, model, law, dataset.train)
-    state = trainer.init(jax.random.key(0), model)
-    n = dataset.train.shape[1]
-    assert float(state.ensemble.log_z.value[0]) == pytest.approx(n * np.log(18.0), rel=1e-6)
-    moved = run_chunk(trainer, state, jnp.asarray(dataset.train, float), jnp.asarray(20, jnp.int32))
+    data, trainer, state = begun(settings)
+    assert float(state.ensemble.log_z.value[0]) == pytest.approx(data.shape[1] * np.log(18.0), rel=1e-6)
+    moved = run_chunk(trainer, state, data, jnp.asarray(20, jnp.int32))
     x, base = np.asarray(moved.ensemble.x), moved.model.base()
     assert int(moved.result) == 0 and np.all(np.abs(x) <= 9.0) and np.std(x - np.asarray(state.ensemble.x)) > 0.1
     assert isinstance(base, UniformBox) and np.all(base.low == -9.0) and np.all(base.high == 9.0)
@@ -56,12 +60,9 @@ def test_short_runs_start_where_they_say():
     """Their walkers start from a law of their own: what the base law fills does not matter."""
     settings = config(*BOX, "training.method=short-run", "model.base=gaussian", "model.base_scale=30",
                       "kernel.fused=false", "short_run.start=box", "training.resample_below=none")  # fmt: skip
-    dataset = load_data(settings)
-    model, law = make_model(settings, jax.random.key(1), dataset.train)
-    trainer = make_trainer(settings, model, law, dataset.train)
-    state = trainer.init(jax.random.key(0), model)
+    data, trainer, state = begun(settings)
     assert np.abs(state.ensemble.x).max() > 9.0
-    moved = run_chunk(trainer, state, jnp.asarray(dataset.train, float), jnp.asarray(2, jnp.int32))
+    moved = run_chunk(trainer, state, data, jnp.asarray(2, jnp.int32))
     assert int(moved.result) == 0 and np.abs(moved.ensemble.x).max() < 2.0
 
 
