@@ -151,7 +151,9 @@ class ShortRunSection(_Section):
 class OptimiserSection(_Section):
     """Gradient descent; a linear schedule falls to 0 after the fraction `decay_from` of the run.
 
-    `momentum`: decay of past steps (`sgd`, default 0) or gradients (`adam`, 0.9). `weight_decay`: loss of parameters.
+    `momentum` is the decay of past steps (`sgd`, default 0) or of past gradients (`adam`, default 0.9). An update takes
+    the share `rate * weight_decay` from all trained parameters (`training.l2` is a prior on interactions instead).
+
     For `kind = "natural"`: `damping` is added to the metric, `solver` finds the step, `max_kl` is the largest relative
     entropy of an update in nats, and `adaptive` lets the damping follow the updates' success. `kind = "least-work"`
     spends the `n_steps` of the run on natural steps of least excess work, with the measured lag of the walkers; `rate`
