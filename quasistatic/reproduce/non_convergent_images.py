@@ -92,9 +92,10 @@ def trained(out: Path, method: str, is_quick: bool) -> LoadedRun:
     if method == "pcd":
         # another method takes none of the keys of short runs
         settings = settings.replace("short_run.k=4 ", "")
-        keys = "k start n_probes probe low high scale".split()
+        keys = "k start n_probes probe low high scale first_step first_temperature".split()
         settings += " ".join(f"short_run.{name}=none" for name in keys) + " training.method=pcd model.base=uniform"
-        settings += " kernel.n_sweeps=4" if is_quick else " kernel.n_sweeps=60"
+        # walkers that stay move by the steps of 0.01 noise, about the geometric mean of those of a short run
+        settings += " kernel.step_size=5e-5" + (" kernel.n_sweeps=4" if is_quick else " kernel.n_sweeps=60")
     try:
         code = train_run("mnist-short-run", settings.split(), out=out, is_resumed=out.exists())
     except RunFailure as failure:
