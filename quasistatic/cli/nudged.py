@@ -157,6 +157,7 @@ def build(config: NudgedConfig, *, with_test: bool = False) -> tuple[Layered, Nu
         tolerance=phases.tolerance,
         n_replicas=phases.n_replicas,
         n_nodes=phases.n_nodes,
+        momentum=phases.momentum,
     )
     trainer = NudgedTrainer(
         rule,

@@ -63,6 +63,7 @@ class PhasesSection(_Section):
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0
     n_replicas: Positive = 1
     n_nodes: Positive = 4
+    momentum: Decay = 0.0
     start: Literal["zero", "batch", "example"] = "batch"
 
 

@@ -81,6 +81,7 @@ class EquilibriumPropagation(eqx.Module):
         tolerance: largest change in a sweep that ends a phase at temperature zero; 0 spends all sweeps.
         n_replicas: walkers per example; 1 at temperature zero.
         n_nodes: nodes of the path integral.
+        momentum: of the sweeps at temperature zero, see `kernels.layered.settle`; for continuous units.
 
     Raises:
         InputError: values that do not fit together.
@@ -95,6 +96,7 @@ class EquilibriumPropagation(eqx.Module):
     tolerance: float = eqx.field(static=True, default=0.0)
     n_replicas: int = eqx.field(static=True, default=1)
     n_nodes: int = eqx.field(static=True, default=4)
+    momentum: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
         if self.variant not in VARIANTS:
@@ -108,13 +110,19 @@ class EquilibriumPropagation(eqx.Module):
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.temperature == 0 and self.variant not in AT_ANY:
             raise InputError(f"{self.variant!r} needs a temperature above 0; at 0 use one of {', '.join(AT_ANY)}")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum must be from 0 to below 1, got {self.momentum}")
+        if self.momentum and self.temperature > 0:
+            raise InputError(f"momentum is for temperature 0, got temperature {self.temperature}; set momentum to 0")
         if self.temperature == 0 and self.n_replicas > 1:
             raise InputError("replicas are equal at temperature 0; set n_replicas = 1, or a temperature")
         if self.variant in ("covariance", "reweighting", "path-integral") and self.n_replicas < 2:
             raise InputError(f"{self.variant!r} needs n_replicas of at least 2, got {self.n_replicas}")
 
     def check(self, network: Layered) -> None:
-        """Raises InputError for a network that the rule cannot nudge (see `check_push`). Args: network."""
+        """Raises InputError for a network that the rule cannot nudge (see `check_push`) or speed up. Args: network."""
+        if self.momentum and any(units.levels is not None for units in network.units):
+            raise InputError("momentum is for continuous units, but the network has discrete ones; set it to 0")
         if self.variant in ("centred", "random-sign"):
             check_push(network, self.cost, float(self.nudge))
 
@@ -184,7 +192,8 @@ class EquilibriumPropagation(eqx.Module):
     ) -> tuple[Layers, Settled]:
         n_sweeps = self.n_free if pull is None else self.n_nudged
         if self.temperature == 0:
-            return settle(None, network, start, drive, pull, n_sweeps=n_sweeps, tolerance=self.tolerance)
+            how = {"n_sweeps": n_sweeps, "tolerance": self.tolerance, "momentum": self.momentum}
+            return settle(None, network, start, drive, pull, **how)
         return settle(key, network, start, drive, pull, 1.0 / self.temperature, n_sweeps=n_sweeps)
 
     def _path(self, key: Key, relaxed: Any, phase: Any, start: Layers, b: Array) -> Terms:
@@ -250,7 +259,9 @@ def outputs(
     n = n_sweeps or rule.n_free
     start = network.zeros(len(drive))
     if rule.temperature == 0:
-        states, _ = settle(None, network, start, drive, n_sweeps=n, tolerance=rule.tolerance)
+        states, _ = settle(
+            None, network, start, drive, n_sweeps=n, tolerance=rule.tolerance, momentum=rule.momentum
+        )
         return jax.vmap(network.output_of)(states[-1])
     states, _ = settle(fold(key, 0), network, start, drive, None, 1.0 / rule.temperature, n_sweeps=n)
     return jax.vmap(network.output_of)(states[-1]).reshape(len(inputs), rule.n_replicas, -1).mean(1)
