@@ -259,9 +259,7 @@ def outputs(
     n = n_sweeps or rule.n_free
     start = network.zeros(len(drive))
     if rule.temperature == 0:
-        states, _ = settle(
-            None, network, start, drive, n_sweeps=n, tolerance=rule.tolerance, momentum=rule.momentum
-        )
+        states, _ = settle(None, network, start, drive, n_sweeps=n, tolerance=rule.tolerance, momentum=rule.momentum)
         return jax.vmap(network.output_of)(states[-1])
     states, _ = settle(fold(key, 0), network, start, drive, None, 1.0 / rule.temperature, n_sweeps=n)
     return jax.vmap(network.output_of)(states[-1]).reshape(len(inputs), rule.n_replicas, -1).mean(1)
