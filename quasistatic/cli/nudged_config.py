@@ -50,14 +50,21 @@ class NetworkSection(_Section):
 class PhasesSection(_Section):
     """Phases and estimator, see `equilibrium.EquilibriumPropagation`; `start` of the free phase.
 
-    `centred` and `random-sign` need a `nudge` below 1 where outputs are real or on a box.
+    `centred`, `coupled-centred` and `random-sign` need a `nudge` below 1 where outputs are real or on a box.
     """
 
     nudge: Annotated[float, Field(gt=0, le=1e6)] = 0.2
     temperature: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    variant: Literal["one-sided", "centred", "random-sign", "coupled", "covariance", "reweighting", "path-integral"] = (
-        "centred"
-    )
+    variant: Literal[
+        "one-sided",
+        "centred",
+        "random-sign",
+        "coupled",
+        "coupled-centred",
+        "covariance",
+        "reweighting",
+        "path-integral",
+    ] = "centred"
     n_free: Positive = 15
     n_nudged: Positive = 15
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -41,7 +41,7 @@ from quasistatic.errors import InputError
 from quasistatic.kernels.layered import Nudge, Settled, settle
 
 AT_ANY = ("one-sided", "centred", "random-sign")
-VARIANTS = (*AT_ANY, "coupled", "covariance", "reweighting", "path-integral")
+VARIANTS = (*AT_ANY, "coupled", "coupled-centred", "covariance", "reweighting", "path-integral")
 """Names of the variants; those of `AT_ANY` need no temperature."""
 
 
@@ -123,7 +123,7 @@ class EquilibriumPropagation(eqx.Module):
         """Raises InputError for a network that the rule cannot nudge (see `check_push`) or speed up. Args: network."""
         if self.momentum and any(units.levels is not None for units in network.units):
             raise InputError("momentum is for continuous units, but the network has discrete ones; set it to 0")
-        if self.variant in ("centred", "random-sign"):
+        if self.variant in ("centred", "random-sign", "coupled-centred"):
             check_push(network, self.cost, float(self.nudge))
 
     def gradient(
@@ -169,9 +169,10 @@ class EquilibriumPropagation(eqx.Module):
                 signed = jnp.where(jax.random.bernoulli(named(key, "sign")), b, -b)
             last, _ = relaxed("nudged", free, signed)
             terms = jax.vmap(contrast)(free_phase, phase(last, signed)).scale(1.0 / signed)
-        elif self.variant == "centred":
-            away, _ = relaxed("away", free, -b)
-            last, _ = relaxed("nudged", free, b)
+        elif self.variant in ("centred", "coupled-centred"):
+            purposes = ("away", "nudged") if self.variant == "centred" else ("coupled", "coupled")
+            away, _ = relaxed(purposes[0], free, -b)
+            last, _ = relaxed(purposes[1], free, b)
             terms = jax.vmap(contrast)(phase(away, -b), phase(last, b)).scale(0.5 / b)
         elif self.variant == "coupled":
             same, _ = relaxed("coupled", free, 0.0)
