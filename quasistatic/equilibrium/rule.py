@@ -75,7 +75,7 @@ class EquilibriumPropagation(eqx.Module):
         cost: cost of the output.
         nudge: `b > 0`.
         temperature: `T >= 0`.
-        variant: one of `VARIANTS`.
+        variant: one of `VARIANTS`; `coupled-centred` nudges both ways with common random numbers.
         n_free: sweeps of the free phase.
         n_nudged: sweeps of each nudged phase.
         tolerance: largest change in a sweep that ends a phase at temperature zero; 0 spends all sweeps.

@@ -173,7 +173,9 @@ def test_digits_ep_reads_digits_from_the_command_line(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["one-sided", "coupled", "covariance", "reweighting", "path-integral"])
+@pytest.mark.parametrize(
+    "variant", ["one-sided", "coupled", "coupled-centred", "covariance", "reweighting", "path-integral"]
+)
 def test_every_variant_steps_at_finite_temperature(variant):
     """One compiled step of each: finite, and downhill on average for the low-noise ones."""
     network = hopfield(jax.random.key(2), (6, 8, 3), units="box")
