@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from quasistatic._results import Estimate
-from quasistatic.cli.build import absolute, load_data, make_kernel
+from quasistatic.cli.build import load_data, make_kernel
 from quasistatic.cli.config import Config
 from quasistatic.cli.custom import base_law
 from quasistatic.cli.folders import check_same_data
@@ -97,7 +97,7 @@ def evaluate_run(
     config = run.settings
     which = which or ("averaged" if config.optimiser.ema else "last")
     if data is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"path": absolute(data)})})
+        config = with_data(config, data)
     if not 2 <= n_temperatures <= 10**8:
         raise InputError(f"--temperatures must be between 2 and 100000000, got {n_temperatures}")
     if not 32 <= n_chains <= 10**6 or n_chains % 16:

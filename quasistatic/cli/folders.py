@@ -31,6 +31,18 @@ PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "scikit-learn
 FREE_TO_CHANGE = {("run", "max_minutes"), ("data", "path")}  # settings that do not change what a run computes
 
 
+def with_data(config: Config, path: str) -> Config:
+    """The configuration with its data elsewhere.
+
+    Raises:
+        InputError: its data are not read from a path.
+    """
+    if config.data.source in ("digits", "ising", "mixture"):
+        raise InputError(f"--data is not used by a run on data.source = {config.data.source!r}; drop it")
+    moved = config.data.model_copy(update={"path": str(Path(path).expanduser().resolve())})
+    return config.model_copy(update={"data": moved})
+
+
 def numbered(recipe: str) -> Path:
     """Creates the next free folder `runs/RECIPE-NNN`; two runs that start at once get different ones.
 

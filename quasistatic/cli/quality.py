@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from quasistatic._keys import named
-from quasistatic.cli.build import absolute, load_data, make_kernel
-from quasistatic.cli.folders import check_same_data
+from quasistatic.cli.build import load_data, make_kernel
+from quasistatic.cli.folders import check_same_data, with_data
 from quasistatic.cli.live import Steps
 from quasistatic.cli.load import LoadedRun, load
 from quasistatic.cli.replay import is_short, start_law
@@ -56,6 +56,8 @@ def quality_run(
     config = run.settings
     if which not in ("last", "averaged"):
         raise InputError(f"--which must be last or averaged here, got {which!r}")
+    if which == "averaged" and not config.optimiser.ema:
+        raise InputError(f"{folder} keeps no averaged parameters (optimiser.ema = 0); choose last")
     if not 16 <= n_chains <= 10**6:
         raise InputError(f"--chains must be between 16 and 1000000, got {n_chains}")
     k = config.kernel.n_sweeps
@@ -68,7 +70,7 @@ def quality_run(
     if n_ages:
         ages = [ages[i] for i in np.unique(np.linspace(len(ages) - 1, 0, n_ages).round().astype(int))]
     if data is not None:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"path": absolute(data)})})
+        config = with_data(config, data)
     dataset = load_data(config, with_test=True)
     check_same_data(folder, dataset)
     parts = (("test", dataset.test), ("held-out", dataset.heldout), ("training", dataset.train))
@@ -175,7 +177,7 @@ def _show(found: Mapping[str, Any]) -> None:
         print(f"  {name:<18}{best:>6}{numbers[0]:>13.4g}{numbers[1]:>13.4g}{numbers[2]:>14.4g}")
     crossing, forgotten = last["gap"]["crossing"], last["mixing_time"]
     print(f"  mean potential crosses that of the data at t = {'never' if crossing is None else f'{crossing:.3g}'}")
-    longer = f"longer than {times[-1] // 2:,} sweeps" if forgotten is None else f"about {forgotten:,} sweeps"
+    longer = f"longer than {2 ** (max(times[-1], 2).bit_length() - 2):,} sweeps" if forgotten is None else f"about {forgotten:,} sweeps"
     print(f"  mixing time: {longer}")
 
 

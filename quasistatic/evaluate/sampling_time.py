@@ -14,6 +14,7 @@ Reference:
     (arXiv 2105.13889).
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -50,14 +51,18 @@ class Gap(NamedTuple):
     stderr: Float[np.ndarray, " n"]
 
     def crossing(self) -> float | None:
-        """First time at which the gap changes its sign, between two times on a straight line; None without one."""
-        sign = np.sign(self.value)
-        for i in range(len(sign)):
-            if sign[i] == 0:
-                return float(self.times[i])
-            if i and sign[i] != sign[i - 1]:
-                share = self.value[i - 1] / (self.value[i - 1] - self.value[i])
-                return float(self.times[i - 1] + share * (self.times[i] - self.times[i - 1]))
+        """Time at which the gap first changes its sign, on a straight line between two times; None without one.
+
+        A change counts when the gap was on one side and comes to be on the other by more than two standard errors each.
+        """
+        clear = np.flatnonzero(np.abs(self.value) > 2 * self.stderr)
+        for before, after in itertools.pairwise(clear):
+            if self.value[before] * self.value[after] > 0:
+                continue
+            sign = np.sign(self.value)
+            i = next(i for i in range(before + 1, after + 1) if sign[i] != sign[before])
+            share = self.value[i - 1] / (self.value[i - 1] - self.value[i])
+            return float(self.times[i - 1] + share * (self.times[i] - self.times[i - 1]))
         return None
 
     def as_json(self) -> dict[str, Any]:

@@ -44,8 +44,9 @@ class Plan:
 
     @property
     def ages(self) -> list[int]:
-        """Log-spaced steps from 1 to `n_steps`."""
-        spaced = np.geomspace(1, self.n_steps, max(self.n_ages, 1)) if self.n_ages else []
+        """Log-spaced steps from 1 to `n_steps`; a single one is the last."""
+        first = 1 if self.n_ages > 1 else self.n_steps
+        spaced = np.geomspace(first, self.n_steps, self.n_ages) if self.n_ages else []
         return sorted({min(-(-round(s) // self.every) * self.every, self.n_steps) for s in spaced})
 
     def is_checkpoint(self, step: int) -> bool:

@@ -222,7 +222,10 @@ def increasing_root(f: Callable[[float], float], domain: tuple[float, float]) ->
     """Root of an increasing function, bracketed by doubling from -1 and 1. Raises: OutOfReach without one."""
 
     def g(x: float) -> float:
-        return float(np.clip(f(x), -1e300, 1e300))
+        value = f(x)
+        if np.isnan(value):
+            raise OutOfReach(f"the moment at the parameter {x:.6g} is not a number; it cannot be solved for")
+        return float(np.clip(value, -1e300, 1e300))
 
     low, high = max(-1.0, domain[0]), min(1.0, domain[1])
     while g(low) > 0:
@@ -240,6 +243,11 @@ def shrink(x: Real) -> Float[np.ndarray, ...]:
     """`(1 - exp(-x)) / x`, 1 at 0."""
     x = np.asarray(x, float)
     return np.where(x == 0, 1.0, -np.expm1(-x) / np.where(x == 0, 1.0, x))
+
+
+def remembered(start: float, factor: Real) -> Float[np.ndarray, ...]:
+    """`start * factor`, and 0 from a point however large the factor."""
+    return np.multiply(start, factor) if start else np.zeros(np.shape(factor))
 
 
 def geometric(q: Real, n: Real) -> Float[np.ndarray, ...]:

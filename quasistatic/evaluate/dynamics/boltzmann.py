@@ -2,8 +2,8 @@
 
     u(s) = -beta ( sum_i h_i s_i + sum_(i<j) J_ij s_i s_j ) .
 
-After a sweep the conditional law of the unit that was updated last is exact, given the others; hence its field and its
-couplings are learned without error whatever `k`.
+After a sweep the conditional law of the unit that was updated last is exact, given the others. With three units this
+makes its field and couplings those of the data whatever `k`: the matched moments fix the law of the other two.
 """
 
 from __future__ import annotations

@@ -115,5 +115,6 @@ def gaussian_divergence(variance: Float[np.ndarray, ...] | float, data: Float[np
 def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     matrix = np.asarray(matrix, float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.allclose(matrix, matrix.T, atol=1e-9):
-        raise InputError(f"a symmetric (d, d) matrix is needed, got shape {matrix.shape}")
+        what = f"shape {matrix.shape}" if matrix.shape != matrix.T.shape or matrix.ndim != 2 else "an asymmetric one"
+        raise InputError(f"a symmetric (d, d) matrix is needed, got {what}")
     return np.linalg.eigh((matrix + matrix.T) / 2)

@@ -20,7 +20,15 @@ import numpy as np
 from jaxtyping import Float
 
 from quasistatic.errors import InputError
-from quasistatic.evaluate.dynamics.base import AbstractScalarModel, OutOfReach, Real, geometric, positive, variance
+from quasistatic.evaluate.dynamics.base import (
+    AbstractScalarModel,
+    OutOfReach,
+    Real,
+    geometric,
+    positive,
+    remembered,
+    variance,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +60,7 @@ class GaussianRBMMode(AbstractScalarModel):
         if np.any(rho < 0):
             raise InputError(f"rho = w^2 / (ab) cannot be negative, got {theta}")
         with np.errstate(over="ignore"):
-            return (self.start * rho ** (2 * n) + geometric(rho, 2 * n) / self.visible)[()]
+            return (remembered(self.start, rho ** (2 * n)) + geometric(rho, 2 * n) / self.visible)[()]
 
     def equilibrium(self, theta: float) -> float:
         return 1 / (self.visible * (1 - theta)) if theta < 1 else math.inf

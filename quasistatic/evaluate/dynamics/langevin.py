@@ -21,7 +21,7 @@ from jaxtyping import Float
 from scipy.special import lambertw
 
 from quasistatic.errors import InputError
-from quasistatic.evaluate.dynamics.base import AbstractScalarModel, Real, positive, shrink, variance
+from quasistatic.evaluate.dynamics.base import AbstractScalarModel, Real, positive, remembered, shrink, variance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,8 @@ class LangevinMode(AbstractScalarModel):
     def moment(self, theta: Real, t: Real) -> Real:
         t = self._times(t)
         with np.errstate(over="ignore"):
-            return (self.start * np.exp(-2 * np.asarray(theta) * t) + 2 * t * shrink(2 * np.asarray(theta) * t))[()]
+            kept = remembered(self.start, np.exp(-2 * np.asarray(theta) * t))
+            return (kept + 2 * t * shrink(2 * np.asarray(theta) * t))[()]
 
     def decay(self, theta: Real, t: Real) -> Real:
         """`e^(-jt)`: how much of its start the mean remembers."""

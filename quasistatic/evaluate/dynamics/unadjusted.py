@@ -15,7 +15,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from quasistatic.evaluate.dynamics.base import AbstractScalarModel, OutOfReach, Real, geometric, positive, variance
+from quasistatic.evaluate.dynamics.base import (
+    AbstractScalarModel,
+    OutOfReach,
+    Real,
+    geometric,
+    positive,
+    remembered,
+    variance,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +53,7 @@ class UnadjustedMode(AbstractScalarModel):
         n = self._times(t)
         q = (1 - self.step * np.asarray(theta)) ** 2
         with np.errstate(over="ignore"):
-            return (self.start * q**n + 2 * self.step * geometric(q, n))[()]
+            return (remembered(self.start, q**n) + 2 * self.step * geometric(q, n))[()]
 
     def decay(self, theta: Real, t: Real) -> Real:
         """`(1 - eps j)^n`: how much of its start the mean remembers."""
