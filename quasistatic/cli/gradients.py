@@ -39,7 +39,8 @@ def print_gradients(folder: Path, *, is_json: bool = False) -> None:
         temperature=config.equilibrium.temperature,
     )
     if is_json:
-        print(json.dumps({"run": str(folder), "gradients": [row.as_json() for row in found]}))
+        rows = [{k: None if v != v else v for k, v in row.as_json().items()} for row in found]
+        print(json.dumps({"run": str(folder), "gradients": rows}))
         return
     Console(highlight=False).print(_table(found))
 
@@ -49,6 +50,7 @@ def _table(found: list[Agreement]) -> Table:
     for name in ("estimator", "reference", "layer", "cosine", "difference", "from noise"):
         shown.add_column(name, justify="left" if name in ("estimator", "reference", "layer") else "right")
     for row in found:
-        numbers = f"{row.cosine:.4f}", f"{row.relative:.2%}", f"{row.expected:.2%}"
+        values = (f"{row.cosine:.4f}", f"{row.relative:.2%}", f"{row.expected:.2%}")
+        numbers = ["-" if "nan" in value else value for value in values]
         shown.add_row(row.estimator, row.reference, row.layer, *numbers)
     return shown

@@ -135,8 +135,9 @@ class Steps:
 def numbers(row: Mapping[str, Any]) -> str:
     """The numbers of a row in one line of at most 80 characters; what is not available is left out."""
     if "epoch" in row:
+        wrong = "" if row.get("error") is None else f"  error {row['error']:.2%}"
         heldout = "" if row.get("error_heldout") is None else f"  held-out error {row['error_heldout']:.2%}"
-        return f"epoch {row['epoch']}  cost {row['cost']:.4f}  error {row['error']:.2%}{heldout}"
+        return f"epoch {row['epoch']}  cost {row['cost']:.4f}{wrong}{heldout}"
     parts = []
     error = row.get("ll_stderr")
     for name, label in (("ll_train", "train"), ("ll_heldout", "held-out")):

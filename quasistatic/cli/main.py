@@ -146,6 +146,11 @@ def evaluate(
     if is_nudged(None, run):
         from quasistatic.cli.nudged import evaluate_nudged
 
+        if which not in (None, "last") or device is not None or (temperatures, chains) != (10001, 128):
+            raise InputError(
+                f"{run} is a network with nudges: its answers have no log Z; drop --which, --device, --temperatures "
+                "and --chains"
+            )
         evaluate_nudged(run, is_json=is_json, data=data)
         return
     from quasistatic.cli.evaluation import evaluate_run
@@ -185,8 +190,11 @@ def sample(
     ] = None,
 ) -> None:
     """Draw samples from a trained model; of short runs, by the protocol it was trained with."""
+    from quasistatic.cli.nudged_config import is_nudged
     from quasistatic.cli.sampling import sample_run
 
+    if is_nudged(None, run):
+        raise InputError(f"{run} is a network with nudges: it answers inputs and is not sampled; see evaluate")
     sample_run(
         run,
         n=n,
@@ -275,7 +283,10 @@ def diagnose(
         print_gradients(run, is_json=is_json)
         return
     from quasistatic.cli.diagnosing import diagnose_run
+    from quasistatic.cli.nudged_config import is_nudged
 
+    if is_nudged(None, run):
+        raise InputError(f"{run} is a network with nudges; give --gradients to compare its estimators")
     diagnose_run(run, is_json=is_json, has_chains=chains, seed=seed)
 
 

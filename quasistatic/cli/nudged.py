@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from quasistatic.cli.live import LiveLine, clock
 from quasistatic.cli.nudged_config import NudgedConfig, load, same_run, stored
 from quasistatic.cli.results import write_report_of
 from quasistatic.cli.toml import dump
-from quasistatic.datasets.labelled import Labelled, labelled_digits, labelled_mnist
+from quasistatic.datasets.labelled import Labelled, Valued, labelled_digits, labelled_mnist, paired_file
 from quasistatic.energies.costs import cost
 from quasistatic.energies.hopfield import Layered, convolutional_hopfield, hopfield
 from quasistatic.equilibrium.rule import EquilibriumPropagation
@@ -30,6 +31,8 @@ from quasistatic.train.nudged import NudgedState, NudgedTrainer
 from quasistatic.train.nudged_loop import NudgedPlan, evaluated, fit_nudged
 
 INTERRUPTED = 130
+N_HELDOUT = 5000
+"""Rows of MNIST's training file that are held out by default."""
 
 
 def train_nudged(
@@ -88,7 +91,10 @@ def train_nudged(
     last = done.rows[-1]
     write_report_of(folder)
     print(f"{folder.name}: {last['epoch']} epochs in {clock(last['time_elapsed'])}")
-    print(f"  training: cost {last['cost']:.4f}, error {last['error']:.2%} (while learning)")
+    wrong = "" if last["error"] is None else f", error {last['error']:.2%}"
+    print(f"  training: cost {last['cost']:.4f}{wrong} (while learning)")
+    if last["error_heldout"] is None and last["cost_heldout"] is not None:
+        print(f"  held out: cost {last['cost_heldout']:.4f}")
     if last["error_heldout"] is not None:
         print(f"  held out: error {last['error_heldout']:.2%} ± {last['error_heldout_stderr']:.2%}")
     print(f"report: {folder / 'report.html'}")
@@ -101,23 +107,24 @@ def evaluate_nudged(folder: Path, *, is_json: bool, data: str | None = None) -> 
     Args:
         folder: run folder.
         is_json: print JSON.
-        data: folder of the IDX files, where it is not that of the run.
+        data: file or folder of the data, where it is not that of the run.
     """
     trainer, state, labelled, config = restore(folder, with_test=True, data=data)
     found: dict[str, Any] = {"run": str(folder), "step": int(state.step)}
-    for part in labelled.labels:
+    for part in labelled.parts:
         found |= evaluated(trainer, state, labelled, part, config.record.n_sweeps_evaluated)
     if is_json:
         print(json.dumps(found))
         return
-    for part in labelled.labels:
+    for part in labelled.parts:
         error = found[f"error_{part}"]
-        print(f"  {part:>8}: cost {found[f'cost_{part}']:.4f}, error {error:.2%} ± {found[f'error_{part}_stderr']:.2%}")
+        wrong = "" if error is None else f", error {error:.2%} ± {found[f'error_{part}_stderr']:.2%}"
+        print(f"  {part:>8}: cost {found[f'cost_{part}']:.4f}{wrong}")
 
 
 def restore(
     folder: Path, *, with_test: bool = False, data: str | None = None
-) -> tuple[NudgedTrainer, NudgedState, Labelled, NudgedConfig]:
+) -> tuple[NudgedTrainer, NudgedState, Labelled | Valued, NudgedConfig]:
     """Trainer, last state, data and configuration of a run folder. Raises: InputError when it is not such a run."""
     config = stored(folder)
     if data is not None:
@@ -131,20 +138,27 @@ def _with_path(config: NudgedConfig, path: str | None) -> NudgedConfig:
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
-def build(config: NudgedConfig, *, with_test: bool = False) -> tuple[Layered, NudgedTrainer, Labelled]:
+def build(config: NudgedConfig, *, with_test: bool = False) -> tuple[Layered, NudgedTrainer, Labelled | Valued]:
     """Start parameters, trainer and data of a configuration."""
-    if config.data.source == "digits":
+    section, part = config.data, config.network
+    image: tuple[int, int] | None = None
+    data: Labelled | Valued
+    if section.source == "digits":
         data, image = labelled_digits(), (8, 8)
+    elif section.source == "mnist":
+        n_heldout = N_HELDOUT if section.n_heldout is None else section.n_heldout
+        data, image = labelled_mnist(section.path, n_heldout=n_heldout, with_test=with_test), (28, 28)
     else:
-        data = labelled_mnist(config.data.path, n_heldout=config.data.n_heldout, with_test=with_test)
-        image = (28, 28)
-    part = config.network
+        data = paired_file(str(section.path), section.n_heldout)
+    if isinstance(data, Labelled) and part.output == "spin" and part.cost == "squared":
+        data = replace(data, low=-1.0)  # a target of 0 would not nudge a spin
+    n_out = data.targets("train").shape[1]
     key = jax.random.fold_in(jax.random.key(config.run.seed), 1)
     n_in = data.dataset.train.shape[1]
-    if part.channels:
-        network = convolutional_hopfield(key, (image[0], image[1], 1), part.channels, data.n_classes, gains=part.gain)
+    if part.channels and image is not None:
+        network = convolutional_hopfield(key, (image[0], image[1], 1), part.channels, n_out, gains=part.gain)
     else:
-        sizes = (n_in, *part.hidden, data.n_classes)
+        sizes = (n_in, *part.hidden, n_out)
         network = hopfield(key, sizes, units=part.units, output=part.output, gain=part.gain)
     phases = config.equilibrium
     rule = EquilibriumPropagation(
@@ -174,5 +188,8 @@ def build(config: NudgedConfig, *, with_test: bool = False) -> tuple[Layered, Nu
 def _optimiser(config: NudgedConfig, per_epoch: int) -> optax.GradientTransformation:
     section = config.optimiser
     rate = optax.exponential_decay(section.rate, max(per_epoch, 1), section.decay, staircase=True)
-    descent = optax.adam(rate) if section.kind == "adam" else optax.sgd(rate, momentum=section.momentum or None)
+    if section.kind == "adam":
+        descent = optax.adam(rate, b1=0.9 if section.momentum is None else section.momentum)
+    else:
+        descent = optax.sgd(rate, momentum=section.momentum or None)
     return optax.chain(optax.add_decayed_weights(section.weight_decay), descent) if section.weight_decay else descent

@@ -27,12 +27,13 @@ class NudgedRun(_Section):
 
 
 class NudgedData(_Section):
-    """Images and classes: `digits` (embedded) or IDX files in `path`; `shift` moves training images at random."""
+    """Samples and answers: `digits` (embedded), `mnist` (IDX files in `path`) or `file` (an .npz in `path` with
+    `inputs` and `targets`, classes or values); `shift` moves training images at random."""
 
-    source: Literal["digits", "mnist"]
+    source: Literal["digits", "mnist", "file"]
     path: Annotated[str, Field(min_length=1)] | None = None
     batch_size: Positive = 32
-    n_heldout: Count = 5000
+    n_heldout: Count | None = None  # 5,000 images of MNIST, a fifth of a file
     shift: Annotated[int, Field(ge=0, le=8)] = 0
 
 
@@ -81,7 +82,7 @@ class NudgedOptimiser(_Section):
     rate: Annotated[float, Field(gt=0, le=1e6)] = 0.05
     rates: list[Annotated[float, Field(gt=0, le=1e6)]] = []
     decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    momentum: Decay = 0.0
+    momentum: Decay | None = None  # 0 for SGD, 0.9 for Adam
     weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.0
 
 
@@ -137,14 +138,20 @@ def load(recipe: str | None, folder: Path | None, settings: Iterable[str]) -> Nu
     except ValidationError as error:
         raise InputError(toml.problem(error, raw, keys(), name)) from None
     _check_network(config.network, name)
-    if config.data.source == "digits" and config.data.path is not None:
-        raise InputError(f"{name}: data.path is not used by data.source = 'digits'; drop it")
+    if config.data.source == "digits" and (config.data.path is not None or config.data.n_heldout is not None):
+        raise InputError(f"{name}: data.path and data.n_heldout are not used by data.source = 'digits'; drop them")
+    if config.data.source == "file" and config.data.path is None:
+        raise InputError(f"{name}: data.source = 'file' needs data.path, an .npz file with inputs and targets")
+    if config.data.source == "file" and (config.data.shift or config.network.channels):
+        raise InputError(f"{name}: data.shift and network.channels are for images, which a file is not; drop them")
     return config
 
 
 def _check_network(network: NetworkSection, name: str) -> None:
     if network.hidden and network.channels:
         raise InputError(f"{name}: give network.hidden or network.channels, not both")
+    if network.output == "softmax" and network.cost != "cross-entropy":
+        raise InputError(f"{name}: network.output = 'softmax' needs network.cost = 'cross-entropy'; set it")
     if network.output == "softmax" and not network.hidden:
         raise InputError(f"{name}: a softmax read-out needs network.hidden; give it")
     if network.channels and (network.units, network.output) != ("box", "real"):
@@ -156,9 +163,14 @@ def _check_network(network: NetworkSection, name: str) -> None:
 def stored(folder: Path) -> NudgedConfig:
     """Configuration of a run folder. Raises: InputError when it is not one of these."""
     raw = _stored(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
     if SECTION not in raw:
         raise InputError(f"{folder} is not a run of a network with nudges: its config.toml has no [{SECTION}]")
-    return NudgedConfig.model_validate(raw)
+    try:
+        return NudgedConfig.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(toml.problem(error, raw, keys(), str(folder / "config.toml"))) from None
 
 
 def same_run(a: BaseModel, b: BaseModel) -> bool:

@@ -177,7 +177,11 @@ def _show(found: Mapping[str, Any]) -> None:
         print(f"  {name:<18}{best:>6}{numbers[0]:>13.4g}{numbers[1]:>13.4g}{numbers[2]:>14.4g}")
     crossing, forgotten = last["gap"]["crossing"], last["mixing_time"]
     print(f"  mean potential crosses that of the data at t = {'never' if crossing is None else f'{crossing:.3g}'}")
-    longer = f"longer than {2 ** (max(times[-1], 2).bit_length() - 2):,} sweeps" if forgotten is None else f"about {forgotten:,} sweeps"
+    longer = (
+        f"longer than {2 ** (max(times[-1], 2).bit_length() - 2):,} sweeps"
+        if forgotten is None
+        else f"about {forgotten:,} sweeps"
+    )
     print(f"  mixing time: {longer}")
 
 

@@ -37,7 +37,9 @@ def check_short_run(config: Any) -> None:
             "two-state samples start from short_run.start = 'noise' or 'mean-field', without scale and first_step"
         )
     if run.start == "box" and run.scale != 1:
-        raise InputError(f"short_run.start = 'box' is as wide as low and high say; drop short_run.scale = {run.scale:g}")
+        raise InputError(
+            f"short_run.start = 'box' is as wide as low and high say; drop short_run.scale = {run.scale:g}"
+        )
     if not run.low < run.high:
         raise InputError(f"short_run.low must be below short_run.high, got {run.low:g} and {run.high:g}")
     if (run.low, run.high) != (-1.0, 1.0) and run.start != "box":

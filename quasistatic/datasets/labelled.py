@@ -1,7 +1,9 @@
-"""Images with classes, for networks that answer: grey values in [0, 1] and one-hot targets."""
+"""Samples with classes or values, for networks that answer: one-hot targets of classes, or values as they are."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +25,13 @@ class Labelled:
         dataset: samples.
         labels: class of every row of "train", "heldout" and "test", where there are such rows.
         n_classes: number of classes.
+        low: target of the outputs of other classes; -1 for spins.
     """
 
     dataset: Dataset
     labels: dict[str, Int[np.ndarray, ...]]
     n_classes: int
+    low: float = 0.0
 
     def __post_init__(self) -> None:
         for part, labels in self.labels.items():
@@ -38,8 +42,95 @@ class Labelled:
                 raise InputError(f"labels of {part} must lie between 0 and {self.n_classes - 1}, got {labels.max()}")
 
     def targets(self, part: str) -> Float32[np.ndarray, "n n_classes"]:
-        """One-hot targets. Args: part, "train", "heldout" or "test"."""
-        return np.eye(self.n_classes, dtype=np.float32)[self.labels[part]]
+        """Targets: 1 for the class, `low` for the others. Args: part, "train", "heldout" or "test"."""
+        one_hot = np.eye(self.n_classes, dtype=np.float32)[self.labels[part]]
+        return one_hot + np.float32(self.low) * (1 - one_hot)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts that have answers."""
+        return tuple(self.labels)
+
+
+@dataclass(frozen=True)
+class Valued:
+    """Samples and the values they are to be answered with.
+
+    Args:
+        dataset: samples.
+        values: values of every row of "train", "heldout" and "test", where there are such rows.
+    """
+
+    dataset: Dataset
+    values: dict[str, Float32[np.ndarray, "n n_out"]]
+
+    def __post_init__(self) -> None:
+        for part, values in self.values.items():
+            x = getattr(self.dataset, part)
+            if x is None or values.ndim != 2 or len(x) != len(values):
+                raise InputError(
+                    f"{part} has {0 if x is None else len(x)} samples, but values of shape {values.shape}; "
+                    "one row of values per sample is needed"
+                )
+            if not np.isfinite(values).all():
+                raise InputError(f"values of {part} must be finite")
+
+    def targets(self, part: str) -> Float32[np.ndarray, "n n_out"]:
+        """The values. Args: part, "train", "heldout" or "test"."""
+        return self.values[part]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Parts that have answers."""
+        return tuple(self.values)
+
+
+def paired_file(path: str | Path, n_heldout: int | None = None) -> Labelled | Valued:
+    """Samples of an `.npz` file with `inputs` `(n, d)` and `targets`: integer classes `(n,)`, or values `(n, n_out)`.
+
+    Args:
+        path: the file.
+        n_heldout: rows that are held out, in a fixed permutation; None for a fifth.
+
+    Raises:
+        InputError: the file is missing, damaged or holds something else.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = {"inputs", "targets"} - set(file.files)
+            if missing:
+                raise InputError(f"{path} lacks {' and '.join(sorted(missing))}; it holds {', '.join(file.files)}")
+            inputs, targets = file["inputs"], file["targets"]
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"cannot read {path}: an .npz file with arrays inputs and targets is needed ({error})"
+        ) from None
+    if inputs.ndim != 2 or inputs.dtype.kind not in "buif" or not len(inputs):
+        raise InputError(f"{path}: inputs must be numbers of shape (n, values), got {inputs.dtype} {inputs.shape}")
+    if len(targets) != len(inputs) if targets.ndim else True:
+        raise InputError(f"{path}: inputs have shape {inputs.shape}, but targets {targets.shape}; rows must agree")
+    if not np.isfinite(inputs).all():
+        raise InputError(f"{path}: inputs must be finite")
+    n_heldout = len(inputs) // 5 if n_heldout is None else n_heldout
+    if not 0 <= n_heldout < len(inputs):
+        raise InputError(f"n_heldout must lie between 0 and {len(inputs) - 1}, got {n_heldout}")
+    train, heldout = split_rows(len(inputs), n_heldout)
+    x = inputs.astype(np.float32)
+    provenance = {"source": path.name, "rule": "as given; fixed permutation", "sha256": {path.name: sha256_file(path)}}
+    rows = {"train": train} | ({"heldout": heldout} if n_heldout else {})
+    data = Dataset(path.stem, x[train], x[heldout] if n_heldout else None, None, (x.shape[1],), "real", provenance)
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        if targets.min() < 0:
+            raise InputError(f"{path}: classes must be 0, 1, ..., got {targets.min()}")
+        n_classes = int(targets.max()) + 1
+        return Labelled(data, {part: targets[i].astype(int) for part, i in rows.items()}, n_classes)
+    if targets.ndim != 2 or targets.dtype.kind not in "buif":
+        raise InputError(
+            f"{path}: targets must be integer classes of shape (n,) or values of shape (n, n_out), got "
+            f"{targets.dtype} {targets.shape}"
+        )
+    return Valued(data, {part: targets[i].astype(np.float32) for part, i in rows.items()})
 
 
 def labelled_digits() -> Labelled:

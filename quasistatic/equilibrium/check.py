@@ -3,8 +3,9 @@
 At temperature zero the reference is the implicit-function gradient `dC(s*(theta)) / dtheta` of the free fixed point, by
 automatic differentiation through one more sweep and a linear solve; nudges differ from it by their own order. Above
 zero, networks whose states can be enumerated have exact phases. Otherwise the references are estimates of the same
-target from the free phase alone: its covariance, and the free samples reweighted to the nudges. Estimators that push
-outputs out of their well are left out.
+target from the free phase alone: its covariance, and the free samples reweighted to the nudges. Where fewer than
+`MIN_ESS` of these carry the weights, the reference is the contrast of other walkers that relaxed four times as long.
+Estimators that push outputs out of their well are left out.
 
 Reference:
     Ernoult et al. 2019 (arXiv 1905.13633), the comparison of nudged and backpropagated gradients.
@@ -31,7 +32,7 @@ from quasistatic.equilibrium.contrast import contrast
 from quasistatic.equilibrium.covariance import covariance
 from quasistatic.equilibrium.estimators import ESTIMATORS, estimate
 from quasistatic.equilibrium.phases import Phase, Setup, check_push, gradient, table
-from quasistatic.equilibrium.reweighting import reweighted, reweighting
+from quasistatic.equilibrium.reweighting import ess_of_nudge, reweighted, reweighting
 from quasistatic.equilibrium.rule import AT_ANY, EquilibriumPropagation
 from quasistatic.errors import InputError
 from quasistatic.kernels.layered import LayeredGibbs, settle, sweep
@@ -41,6 +42,10 @@ MAX_UNITS = 14
 """Discrete units up to which states are enumerated."""
 REFERENCES = {"one-sided": "reweighting", "centred": "reweighting to both nudges", "loss": "covariance"}
 """What stands in for exact phases of every target."""
+MIN_ESS = 20.0
+"""Free walkers of each example and group that must carry a reweighted reference."""
+LONGER = "contrast, other walkers, 4 x the sweeps"
+"""What stands in where they are fewer."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Agreement:
         relative: norm of their difference over that of the reference.
         expected: the same from the standard errors alone, those of an estimated reference included; 0 without noise.
         reference: what it was compared with.
+
+    Where the reference is exactly 0 there is no cosine (NaN), and no difference unless both are 0.
     """
 
     estimator: str
@@ -115,7 +122,8 @@ def implicit_gradient(
 ) -> Layered:
     """Gradient of the mean cost of the free fixed points at temperature zero, through the fixed-point equation.
 
-    With `s* = f(s*, theta)` one sweep, `ds*/dtheta = (1 - df/ds)^-1 df/dtheta`; clipped units have no slope.
+    With `s* = f(s*, theta)` one sweep, `ds*/dtheta = (1 - df/ds)^-1 df/dtheta`; clipped units have no slope. A read-out
+    adds the slope of the cost at fixed states.
 
     Args:
         network: layered network of box or real units.
@@ -137,7 +145,13 @@ def implicit_gradient(
         slope = jax.grad(lambda s: cost(network.output(s), target))(x)
         jacobian = jax.jacobian(lambda s: moved(trained, s, given))(x)
         adjoint = jnp.linalg.solve((jnp.eye(x.size, dtype=x.dtype) - jacobian).T, slope)
-        return jax.vjp(lambda parameters: moved(parameters, x, given), trained)[1](adjoint)[0]
+        through = jax.vjp(lambda parameters: moved(parameters, x, given), trained)[1](adjoint)[0]
+
+        def direct(parameters: Any) -> Array:
+            whole: Any = eqx.combine(parameters, fixed)
+            return cost(whole.output(x), target)
+
+        return jax.tree.map(jnp.add, through, jax.grad(direct)(trained))  # a read-out is outside the state
 
     return jax.tree.map(lambda leaf: jnp.mean(leaf, 0), jax.vmap(one)(states, inputs, targets))
 
@@ -177,28 +191,55 @@ def _above(
         left_out.add("centred")
     names = [name for name in ESTIMATORS if name not in left_out]
 
-    def group(key: Key) -> tuple[dict[str, Any], dict[str, Any]]:
+    def group(key: Key) -> tuple[dict[str, Any], dict[str, Any], Array]:
         free = setup.relaxed(named(key, "free"), setup.open(start, examples), 0.0, controls)
         found = {n: estimate(n, named(key, n), setup, free, examples, nudge, controls).gradient for n in names}
-        return found, _from_free(setup, setup.phase(free, 0.0), examples, nudge)
+        phase, t = setup.phase(free, 0.0), setup.temperature
+        ess = n_replicas * jnp.stack([jnp.min(ess_of_nudge(phase, b, t)) for b in (nudge, -nudge)])
+        return found, _from_free(setup, phase, examples, nudge), ess
 
-    slopes, of_free = jax.jit(lambda keys: jax.lax.map(group, keys))(jax.random.split(key, n_groups))
+    slopes, of_free, ess = jax.jit(lambda keys: jax.lax.map(group, keys))(jax.random.split(key, n_groups))
     exact = _enumerated(setup, examples, nudge)
+    stand_ins = dict(REFERENCES)
+    if exact is None:
+        weak = {"one-sided": ess[:, 0].min() < MIN_ESS, "centred": ess.min() < MIN_ESS and "centred" in names}
+        names_weak = [target for target, is_weak in weak.items() if is_weak]
+        keys = jax.random.split(named(key, "longer"), n_groups)
+        others = _longer(keys, setup, examples, start, names_weak, nudge, Controls.of(n_sweeps=4 * n_sweeps))
+        of_free, stand_ins = of_free | others, stand_ins | dict.fromkeys(others, LONGER)
     found = []
     for name in names:
         target = "loss" if name in ("covariance", "holomorphic") else "centred" if name == "centred" else "one-sided"
-        if exact is None and name in ("covariance", "reweighting"):
+        if exact is None and (name == "covariance" or (name == "reweighting" and stand_ins["one-sided"] != LONGER)):
             continue  # they are the references
         references = _flat(of_free[target])
         for layer, g in _flat(slopes[name]).items():
             if exact is None:
-                whole, reference = references[layer].mean(0), REFERENCES[target]
-                spread = g - references[layer]  # both come from the same free walkers
+                whole, reference = references[layer].mean(0), stand_ins[target]
+                spread = g - references[layer]  # the free walkers are the same, or others of the same number
             else:
                 whole, spread, reference = exact[target][layer], g, "enumeration"
             error = np.sqrt(np.sum(spread.var(0, ddof=1)) / n_groups)
             found.append(_agreement(name, layer, g.mean(0), whole, float(error), reference))
     return found
+
+
+def _longer(
+    keys: Array, setup: Setup, examples: Example, start: Array, names: list[str], nudge: float, controls: Controls
+) -> dict[str, Any]:
+    """Gradients of one- and two-sided targets by contrasts of walkers of their own."""
+    if not names:
+        return {}
+
+    def group(key: Key) -> dict[str, Any]:
+        free = setup.relaxed(named(key, "free"), setup.open(start, examples), 0.0, controls)
+        kinds = {"one-sided": "contrast", "centred": "centred"}
+        return {
+            name: estimate(kinds[name], named(key, name), setup, free, examples, nudge, controls).gradient
+            for name in names
+        }
+
+    return jax.jit(lambda keys: jax.lax.map(group, keys))(keys)
 
 
 def _withstands(network: Layered, cost: AbstractCost, nudge: float) -> bool:
@@ -248,6 +289,8 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 
 def _agreement(name: str, layer: str, g: np.ndarray, exact: np.ndarray, error: float, reference: str) -> Agreement:
     norms = float(np.linalg.norm(g)), float(np.linalg.norm(exact))
-    scale = max(norms[1], 1e-300)
+    if norms[1] == 0:  # a layer without a gradient: equal, or not comparable
+        same = 0.0 if norms[0] == 0 else float("nan")
+        return Agreement(name, layer, float("nan"), same, same, reference)
     cosine = float(np.sum(g * exact) / max(norms[0] * norms[1], 1e-300))
-    return Agreement(name, layer, cosine, float(np.linalg.norm(g - exact)) / scale, error / scale, reference)
+    return Agreement(name, layer, cosine, float(np.linalg.norm(g - exact)) / norms[1], error / norms[1], reference)

@@ -37,7 +37,7 @@ from quasistatic.equilibrium.coupled import coupled
 from quasistatic.equilibrium.covariance import covariance
 from quasistatic.equilibrium.holomorphic import holomorphic
 from quasistatic.equilibrium.path_integral import path_integral
-from quasistatic.equilibrium.phases import Phase, Setup, Terms, check_push, gradient
+from quasistatic.equilibrium.phases import Phase, Setup, Terms, check_push, concrete, gradient
 from quasistatic.equilibrium.ramp import ramp
 from quasistatic.equilibrium.rao_blackwell import rao_blackwell
 from quasistatic.equilibrium.reweighting import ess_of_nudge, reweighting
@@ -65,6 +65,11 @@ class Options(eqx.Module):
     n_steps: int = eqx.field(static=True, default=8)
     n_points: int = eqx.field(static=True, default=8)
     radius: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        for name in ("n_nodes", "n_steps", "n_points"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 class Outcome(eqx.Module):
@@ -115,8 +120,9 @@ def estimate(
     """
     if name not in ESTIMATORS:
         raise InputError(f"unknown estimator {name!r}; choose one of {', '.join(ESTIMATORS)}")
-    if name in ("centred", "random-sign") and isinstance(nudge, (int, float)):
-        check_push(setup.network, setup.cost, nudge)
+    b = concrete(nudge)
+    if name in ("centred", "random-sign") and b is not None:
+        check_push(setup.network, setup.cost, b)
     o, t = options or Options(), setup.temperature
     n = free.n_groups
     free_phase = setup.phase(free, 0.0)

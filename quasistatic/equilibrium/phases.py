@@ -20,6 +20,7 @@ from quasistatic.energies.costs import AbstractCost
 from quasistatic.energies.hopfield import Layered
 from quasistatic.energies.nudged import AbstractNetwork, Example, Nudged, weighted_gradient
 from quasistatic.energies.potential import Potential
+from quasistatic.energies.predictive import PredictiveCoding
 from quasistatic.energies.wells import AbstractWell
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel
@@ -190,13 +191,24 @@ def check_push(network: AbstractNetwork, cost: AbstractCost, nudge: float) -> No
         cost: cost of the output.
         nudge: `b > 0`, of phases at `-b`.
     """
-    if not isinstance(network, Layered) or network.readout is not None or not cost.is_quadratic:
+    if not cost.is_quadratic:
         return
-    if isinstance(network.units[-1], AbstractWell) and not nudge < 1:
+    has_well = isinstance(network, PredictiveCoding)
+    if isinstance(network, Layered) and network.readout is None:
+        has_well = isinstance(network.units[-1], AbstractWell)
+    if has_well and not nudge < 1:
         raise InputError(
             "the nudge -b pushes outputs away, which their well of curvature 1 holds for b < 1 only, got "
             f"b = {nudge:g}; lower the nudge, or use a one-sided rule"
         )
+
+
+def concrete(value: ScalarLike) -> float | None:
+    """The number, or None where it is not known while compiling."""
+    try:
+        return float(value)
+    except (TypeError, jax.errors.ConcretizationTypeError):
+        return None
 
 
 def table(setup: Setup, states: Float[Array, "n ..."], example: Any, nudge: ScalarLike) -> Phase:

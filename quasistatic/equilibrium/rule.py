@@ -17,6 +17,7 @@ Reference:
     Scellier and Bengio 2017; Laborieux et al. 2021; Scellier et al. 2023; Litman 2025 (arXiv 2511.22024).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -35,7 +36,7 @@ from quasistatic.energies.wells import Box
 from quasistatic.equilibrium.contrast import contrast
 from quasistatic.equilibrium.covariance import covariance
 from quasistatic.equilibrium.path_integral import path_integral
-from quasistatic.equilibrium.phases import Phase, Terms, check_push, gradient
+from quasistatic.equilibrium.phases import Phase, Terms, check_push, concrete, gradient
 from quasistatic.equilibrium.reweighting import reweighting
 from quasistatic.errors import InputError
 from quasistatic.kernels.layered import Nudge, Settled, settle
@@ -101,10 +102,13 @@ class EquilibriumPropagation(eqx.Module):
     def __check_init__(self):
         if self.variant not in VARIANTS:
             raise InputError(f"unknown variant {self.variant!r}; choose one of {', '.join(VARIANTS)}")
-        if not self.temperature >= 0:
-            raise InputError(f"temperature must be 0 or more, got {self.temperature}")
-        if isinstance(self.nudge, (int, float)) and not self.nudge > 0:
-            raise InputError(f"nudge must be positive, got {self.nudge}; the variant chooses the sign")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature must be 0 or more and finite, got {self.temperature}")
+        if not self.tolerance >= 0:
+            raise InputError(f"tolerance must be 0 or more, got {self.tolerance}")
+        b = concrete(self.nudge)
+        if b is not None and not 0 < b < math.inf:
+            raise InputError(f"nudge must be positive and finite, got {b}; the variant chooses the sign")
         for name in ("n_free", "n_nudged", "n_replicas", "n_nodes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -121,8 +125,11 @@ class EquilibriumPropagation(eqx.Module):
 
     def check(self, network: Layered) -> None:
         """Raises InputError for a network that the rule cannot nudge (see `check_push`) or speed up. Args: network."""
-        if self.momentum and any(units.levels is not None for units in network.units):
-            raise InputError("momentum is for continuous units, but the network has discrete ones; set it to 0")
+        if self.temperature == 0 and any(units.levels is not None for units in network.units):
+            raise InputError(
+                "discrete units jump at temperature zero, where nothing can be learned from them; set a temperature, "
+                "or choose box units"
+            )
         if self.variant in ("centred", "random-sign", "coupled-centred"):
             check_push(network, self.cost, float(self.nudge))
 
@@ -245,9 +252,14 @@ class EquilibriumPropagation(eqx.Module):
 
 
 def outputs(
-    key: Key, rule: EquilibriumPropagation, network: Layered, inputs: Float[Array, "batch n_in"], *, n_sweeps: int = 0
-) -> Float[Array, "batch n_out"]:
-    """Outputs of freely relaxed states, from the state nearest zero; means over replicas above temperature zero.
+    key: Key,
+    rule: EquilibriumPropagation,
+    network: Layered,
+    inputs: Float[Array, "batch n_in"],
+    *,
+    n_sweeps: int = 0,
+) -> Float[Array, "batch n_replicas n_out"]:
+    """Outputs of freely relaxed states, from the state nearest zero, one per replica.
 
     Args:
         key: random key, unused at temperature zero.
@@ -261,6 +273,6 @@ def outputs(
     start = network.zeros(len(drive))
     if rule.temperature == 0:
         states, _ = settle(None, network, start, drive, n_sweeps=n, tolerance=rule.tolerance, momentum=rule.momentum)
-        return jax.vmap(network.output_of)(states[-1])
+        return jax.vmap(network.output_of)(states[-1])[:, None]
     states, _ = settle(fold(key, 0), network, start, drive, None, 1.0 / rule.temperature, n_sweeps=n)
-    return jax.vmap(network.output_of)(states[-1]).reshape(len(inputs), rule.n_replicas, -1).mean(1)
+    return jax.vmap(network.output_of)(states[-1]).reshape(len(inputs), rule.n_replicas, -1)

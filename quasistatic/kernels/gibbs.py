@@ -170,6 +170,20 @@ class SiteGibbs(AbstractKernel):
 
     levels: tuple[float, float] = eqx.field(static=True, default=(0.0, 1.0))
 
+    def check(self, energy: AbstractEnergy) -> None:
+        network: Any = getattr(energy, "network", energy)
+        units: Any = getattr(network, "units", ())
+        found = [each.levels for each in (units if isinstance(units, tuple) else (units,))]
+        if getattr(network, "levels", None) is not None:
+            found.append(network.levels)
+        for levels in found:
+            if levels is None or tuple(map(float, levels)) != tuple(map(float, self.levels)):
+                has = "continuous units" if levels is None else f"units of states {tuple(levels)}"
+                raise InputError(
+                    f"SiteGibbs moves units of states {self.levels}, but {type(network).__name__} has {has}; give it "
+                    "their levels, or choose another kernel"
+                )
+
     @property
     def rates(self) -> tuple[str, ...]:
         return ("flip_rate",)

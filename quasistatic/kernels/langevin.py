@@ -28,6 +28,7 @@ from quasistatic._types import Key, Scalar, ScalarLike
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.gaussian import UniformBox
 from quasistatic.energies.potential import Potential
+from quasistatic.energies.wells import Box
 from quasistatic.errors import InputError
 from quasistatic.kernels.base import AbstractKernel, Info, KernelState, repeat
 
@@ -143,6 +144,9 @@ class Langevin(AbstractDrift):
     def check(self, energy: AbstractEnergy) -> None:
         super().check(energy)
         is_boxed = isinstance(energy, UniformBox) or isinstance(getattr(energy, "base", None), UniformBox)
+        network = getattr(energy, "network", energy)
+        layers = getattr(network, "units", ())
+        is_boxed |= isinstance(layers, tuple) and any(isinstance(units, Box) for units in layers)
         if is_boxed and self.box is None:
             raise InputError("unadjusted Langevin walkers leave a box; give the kernel box = (low, high), or use MALA")
 

@@ -155,6 +155,10 @@ def settle(
     Reference:
         Nesterov 1983; the restart after O'Donoghue and Candes 2015 (arXiv 1204.3982), eq. 13.
     """
+    if not 0 <= momentum < 1:
+        raise InputError(f"momentum must be from 0 to below 1, got {momentum}")
+    if momentum and any(units.levels is not None for units in network.units):
+        raise InputError("momentum is for continuous units, but the network has discrete ones; set it to 0")
     if momentum and key is not None:
         raise InputError("momentum speeds up a descent and would spoil draws; set it to 0 above temperature zero")
     has_target = nudge is not None

@@ -181,7 +181,7 @@ def _learned(
 @eqx.filter_jit
 def _answers(rule: EquilibriumPropagation, trained: Layered, key: Key, x: Array) -> Array:
     arrays, fixed = eqx.partition(trained, eqx.is_inexact_array)
-    return jax.lax.map(lambda one: outputs(key, rule, eqx.combine(one, fixed), x), arrays)
+    return jax.lax.map(lambda one: outputs(key, rule, eqx.combine(one, fixed), x).mean(1), arrays)
 
 
 def _forward(network: Any, x: Array) -> Array:

@@ -167,8 +167,11 @@ def shifted(
 @eqx.filter_jit
 def predict(
     trainer: NudgedTrainer, network: Layered, key: UInt32[Array, "..."], inputs: Float[Array, "n n_in"], n_sweeps: int
-) -> Float[Array, "n n_out"]:
-    """Outputs of free phases from zero, in blocks. Args: trainer; network; key; inputs; sweeps, 0 for the rule's."""
+) -> Float[Array, "n n_replicas n_out"]:
+    """Outputs of free phases from zero, one per replica, in blocks.
+
+    Args: trainer; network; key; inputs; sweeps, 0 for the rule's.
+    """
     block = 500
     n_blocks = -(-len(inputs) // block)
     padded = jnp.pad(inputs, ((0, n_blocks * block - len(inputs)), (0, 0))).reshape(n_blocks, block, -1)
@@ -178,7 +181,7 @@ def predict(
         return outputs(fold(key, i), trainer.rule, network, x, n_sweeps=n_sweeps)
 
     found = jax.lax.map(one, (jnp.arange(n_blocks), padded))
-    return found.reshape(n_blocks * block, -1)[: len(inputs)]
+    return found.reshape(n_blocks * block, *found.shape[2:])[: len(inputs)]
 
 
 def _rated(update: Any, rates: tuple[float, ...]) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 
 from quasistatic._results import RESULTS
 from quasistatic._types import Key
-from quasistatic.datasets.labelled import Labelled
+from quasistatic.datasets.labelled import Labelled, Valued
 from quasistatic.energies.hopfield import Layered
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.run import Archive
@@ -66,7 +66,7 @@ def fit_nudged(
     key: Key,
     trainer: NudgedTrainer,
     network: Layered,
-    data: Labelled,
+    data: Labelled | Valued,
     plan: NudgedPlan,
     *,
     folder: Path | None = None,
@@ -79,7 +79,7 @@ def fit_nudged(
         key: run key.
         trainer: what does not evolve.
         network: start parameters.
-        data: samples and classes.
+        data: samples and their classes or values.
         plan: length and checkpoints.
         folder: receives metrics, checkpoints and the result; None keeps everything in memory.
         resume: go on from `folder/checkpoints/last.npz` where it exists.
@@ -119,6 +119,8 @@ def fit_nudged(
                     **_plain(said._asdict()),
                     "gradient_norm": float(norm),
                 }
+                if isinstance(data, Valued):
+                    row["error"] = None
                 row |= evaluated(trainer, state, data, "heldout", plan.n_sweeps_evaluated)
                 row |= {"time_elapsed": earlier + time.monotonic() - begun, "time_step": per_step}
                 rows.append(row)
@@ -143,11 +145,12 @@ def fit_nudged(
 
 
 def evaluated(
-    trainer: NudgedTrainer, state: NudgedState, data: Labelled, part: str, n_sweeps: int = 0
+    trainer: NudgedTrainer, state: NudgedState, data: Labelled | Valued, part: str, n_sweeps: int = 0
 ) -> dict[str, float | None]:
     """Mean cost, fraction of wrong answers and its standard error on a part of the data; None where there is none.
 
-    The standard error counts one right and one wrong answer more, so that it is not 0 where all answers are right.
+    The cost is the mean over replicas, as while learning; answers are those of the replica mean. Values have no wrong
+    answers. The standard error counts one right and one wrong answer more, so that it is not 0 where all are right.
     """
     names = [f"cost_{part}", f"error_{part}", f"error_{part}_stderr"]
     x = getattr(data.dataset, part)
@@ -155,8 +158,10 @@ def evaluated(
         return dict.fromkeys(names)
     targets = jnp.asarray(data.targets(part), float)
     found = predict(trainer, state.network, state.key, jnp.asarray(x, float), n_sweeps)
-    costs = jax.vmap(trainer.rule.cost)(found, targets)
-    n, is_wrong = len(x), np.argmax(np.asarray(found), 1) != data.labels[part]
+    costs = jax.vmap(lambda os, y: jnp.mean(jax.vmap(lambda o: trainer.rule.cost(o, y))(os)))(found, targets)
+    if isinstance(data, Valued):
+        return dict.fromkeys(names) | {f"cost_{part}": float(jnp.mean(costs))}
+    n, is_wrong = len(x), np.argmax(np.asarray(found).mean(1), 1) != data.labels[part]
     share = (float(is_wrong.sum()) + 1) / (n + 2)
     values = float(jnp.mean(costs)), float(np.mean(is_wrong)), math.sqrt(share * (1 - share) / n)
     return dict(zip(names, values, strict=True))
@@ -182,7 +187,7 @@ def _check(network: Layered, inputs: Any, targets: Any) -> None:
     first = jax.eval_shape(network.drive, inputs[0])
     n_out = jax.eval_shape(network.output_of, jnp.zeros(network.sizes[-1])).shape[0]
     if first.shape[0] != network.sizes[0] or n_out != targets.shape[1]:
-        raise InputError(f"the network has {n_out} outputs, but there are {targets.shape[1]} classes")
+        raise InputError(f"the network has {n_out} outputs, but targets have {targets.shape[1]}")
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, float | None]:
