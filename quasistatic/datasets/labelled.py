@@ -97,12 +97,12 @@ def paired_file(path: str | Path, n_heldout: int | None = None) -> Labelled | Va
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = {"inputs", "targets"} - set(file.files)
             if missing:
                 raise InputError(f"{path} lacks {' and '.join(sorted(missing))}; it holds {', '.join(file.files)}")
             inputs, targets = file["inputs"], file["targets"]
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"cannot read {path}: an .npz file with arrays inputs and targets is needed ({error})"
         ) from None

@@ -133,8 +133,11 @@ def test_compressed_size_is_an_entropy():
 
 def test_times_and_crossings():
     assert times_around(10, 80, per_octave=1) == [1, 2, 5, 10, 20, 40, 80]
-    gap = Gap(np.array([1, 2, 4]), np.array([-3.0, -1.0, 1.0]), np.ones(3))
-    assert gap.crossing() == 3.0
+    times, values = np.array([1, 2, 4]), np.array([-3.0, -1.0, 1.0])
+    assert Gap(times, values, np.full(3, 0.4)).crossing() == 3.0
+    assert Gap(times, values, np.full(3, 0.6)).crossing() is None, "1.0 is within two standard errors of no gap"
+    assert Gap(np.array([1, 2, 4, 8]), np.array([-3.0, -1.0, 1.0, 3.0]), np.ones(4)).crossing() == 3.0
+    assert Gap(np.array([1, 2, 4, 8]), np.array([0.1, -0.1, 3.0, 4.0]), np.ones(4)).crossing() is None
     assert Gap(np.array([1, 2]), np.array([1.0, 0.5]), np.ones(2)).crossing() is None
     with pytest.raises(InputError, match="increase"):
         quality_curve(jax.random.key(0), GAUSSIAN, Langevin(), START, np.eye(4)[:, :2], [3, 2])
