@@ -5,8 +5,11 @@ With `n` samples in all, `SNR = sqrt(n / n_1)` where `n_1` is the number at whic
     contrast       n_1 = 2 (V_b + V_0) / (b^2 |G|^2)           grows as 1 / b^2
     reweighting    n_1 = E_0 |r (g - <g>_b) - (g - <g>_0)|^2 / (b^2 |G|^2) ,   r = pi_b / pi_0
     covariance     n_1 = E_0 |(C - <C>_0) (g - <g>_0) / T + G|^2 / |G|^2
+    centred        n_1 = 2 (V_b + V_-b) / (4 b^2 |G|^2)
+    path integral  n_1 = K sum_k w_k^2 E_k |(C - <C>_k) (g - <g>_k) / T + G_k|^2 / |G|^2 ,   K = 4 nodes `b_k`
 
-and `G` the gradient of the target, `dA_b / b` or the loss.
+and `G` the gradient of the target: `dA_b / b`, the loss, or for `centred` `(A_b - A_-b) / 2b`. Samples are split evenly
+between the phases. Estimators that follow a dynamics (ramps, coupled phases, Rao-Blackwell means) have no such number.
 """
 
 from __future__ import annotations
@@ -26,8 +29,10 @@ from quasistatic.equilibrium import Phase, contrast, covariance, reweighting
 from quasistatic.reproduce.rows import Row
 
 NUDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 4.0)
-PUBLISHED = {0.01: (1.0e5, 13.5), 0.1: (1143.0, 13.1), 1.0: (59.7, 12.2)}
-"""Samples at which signal equals noise, by enumeration at T = 1: contrast, reweighting."""
+PUBLISHED = {0.01: (1.0e5, 13.5, 14.9), 0.1: (1143.0, 13.1, 15.9), 1.0: (59.7, 12.2, 34.1)}
+"""Samples at which signal equals noise, by enumeration at T = 1: contrast, reweighting, path integral."""
+NAMES = ("contrast", "reweighting", "covariance", "centred", "path integral, 4 nodes")
+SAMPLES = (10, 30, 100, 300, 1000, 3000, 10000)
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ def spins() -> Spins:
     return Spins(cost, statistic, statistic @ theta)
 
 
-def samples_for_signal(model: Spins, nudge: float) -> tuple[float, float, float]:
-    """`n_1` of contrast, reweighting and covariance. Args: model; nudge."""
+def samples_for_signal(model: Spins, nudge: float) -> tuple[float, ...]:
+    """`n_1` of the estimators `NAMES`. Args: model; nudge."""
     p0, p1 = model.law(0.0), model.law(nudge)
     f, b = model.statistic, nudge
     m0, m1 = p0 @ f, p1 @ f
@@ -65,10 +70,23 @@ def samples_for_signal(model: Spins, nudge: float) -> tuple[float, float, float]
     v0, v1 = (p @ ((f - p @ f) ** 2).sum(1) for p in (p0, p1))
     ratio = (p1 / p0)[:, None]
     one_phase = p0 @ ((ratio * (f - m1) - (f - m0)) ** 2).sum(1) / b**2
-    rows = (model.cost - p0 @ model.cost)[:, None] * (f - m0)
-    slope = p0 @ rows
-    spread = p0 @ ((rows - slope) ** 2).sum(1) / np.sum(slope**2)
-    return 2 * (v0 + v1) / b**2 / signal, one_phase / signal, float(spread)
+    slope, spread = _covariance(model, 0.0)
+    down = model.law(-b)
+    m_down, v_down = down @ f, down @ ((f - down @ f) ** 2).sum(1)
+    both = 2 * (v1 + v_down) / np.sum((m1 - m_down) ** 2)
+    x, w = np.polynomial.legendre.leggauss(4)
+    nodes = [_covariance(model, b * (1 + node) / 2) for node in x]
+    path = 4 * sum((0.5 * weight) ** 2 * noise for weight, (_, noise) in zip(w, nodes, strict=True)) / signal
+    of_loss = spread / np.sum(slope**2)
+    return tuple(map(float, (2 * (v0 + v1) / b**2 / signal, one_phase / signal, of_loss, both, path)))
+
+
+def _covariance(model: Spins, nudge: float) -> tuple[Float[np.ndarray, " d"], float]:
+    """Covariance of cost and statistic at a nudge, and the variance of a sample of it."""
+    p = model.law(nudge)
+    rows = (model.cost - p @ model.cost)[:, None] * (model.statistic - p @ model.statistic)
+    slope = p @ rows
+    return slope, float(p @ ((rows - slope) ** 2).sum(1))
 
 
 def noise_rows(key: Key, n_repeats: int) -> list[Row]:
@@ -79,10 +97,11 @@ def noise_rows(key: Key, n_repeats: int) -> list[Row]:
         n_repeats: repetitions of the measurement.
     """
     model, rows = spins(), []
-    for nudge, (two, one) in PUBLISHED.items():
+    for nudge, (two, one, path) in PUBLISHED.items():
         exact = samples_for_signal(model, nudge)
         rows.append(Row(f"samples for SNR 1, contrast, nudge {nudge:g}", two, exact[0], 0.0, 0.02 * two))
         rows.append(Row(f"samples for SNR 1, reweighting, nudge {nudge:g}", one, exact[1], 0.0, 0.01 * one))
+        rows.append(Row(f"samples for SNR 1, path integral, nudge {nudge:g}", path, exact[4], 0.0, 0.01 * path))
     rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
     n, nudge = 1000, 0.1
     p0, p1 = model.law(0.0), model.law(nudge)
@@ -101,7 +120,7 @@ def noise_rows(key: Key, n_repeats: int) -> list[Row]:
             g = np.asarray(terms.on_energy) @ model.statistic[np.concatenate(index)]
             goal = loss if name == "covariance" else target
             squares[name].append(float(np.sum((g - goal) ** 2) / np.sum(goal**2)))
-    for (name, values), n_1, total in zip(squares.items(), expected, (2 * n, n, n), strict=True):
+    for (name, values), n_1, total in zip(squares.items(), expected[:3], (2 * n, n, n), strict=True):
         stderr = float(np.std(values, ddof=1) / np.sqrt(n_repeats))
         measured = Estimate(float(np.mean(values)), stderr, None, "none", name)
         rows.append(Row.of(f"noise / signal of {name}, nudge {nudge:g}, {total} samples", n_1 / total, measured))
@@ -109,21 +128,24 @@ def noise_rows(key: Key, n_repeats: int) -> list[Row]:
 
 
 def ratio_figure() -> Any:
-    """SNR from 1,000 samples against the nudge."""
+    """SNR from 1,000 samples against the nudge, and at a nudge of 0.01 against samples."""
     from quasistatic.plots import grid_of, styled
 
-    model = spins()
+    model, small = spins(), 0.01
     curves = np.array([samples_for_signal(model, b) for b in NUDGES]).T
-    fig, (ax,) = grid_of(1, 1)
+    fig, (left, right) = grid_of(1, 2)
     with styled():
-        for name, n_1 in zip(("contrast", "reweighting", "covariance"), curves, strict=True):
-            ax.plot(NUDGES, np.sqrt(1000 / n_1), marker="o", label=name)
-        ax.axhline(1.0, color="0.5", ls=":", lw=1)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.set_xlabel("nudge")
-        ax.set_ylabel("signal over noise, 1,000 samples")
-        ax.legend()
+        for name, n_1 in zip(NAMES, curves, strict=True):
+            left.plot(NUDGES, np.sqrt(1000 / n_1), marker="o", label=name)
+            right.plot(SAMPLES, np.sqrt(np.array(SAMPLES) / n_1[NUDGES.index(small)]), marker="o")
+        for ax, label in ((left, "nudge"), (right, f"samples, nudge {small:g}")):
+            ax.axhline(1.0, color="0.5", ls=":", lw=1)
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xlabel(label)
+        left.set_ylabel("signal over noise, 1,000 samples")
+        right.set_ylabel("signal over noise")
+        left.legend()
     return fig
 
 

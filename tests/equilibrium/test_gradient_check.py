@@ -1,4 +1,4 @@
-"""What the gradient check compares with: read-outs, low temperatures, layers without a gradient; kernels that do not fit."""
+"""What the gradient check compares with: read-outs, low temperatures, dead layers; kernels that do not fit."""
 
 import jax
 import jax.numpy as jnp
