@@ -5,8 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from quasistatic.evaluate.dynamics import GaussianModel, GaussianRBMMode, LangevinMode, OutOfReach, UnadjustedMode
-from quasistatic.evaluate.dynamics.base import increasing_root
+from quasistatic.evaluate.dynamics import (
+    GaussianModel,
+    GaussianRBMMode,
+    IndependentSpin,
+    LangevinMode,
+    OutOfReach,
+    UnadjustedMode,
+)
+from quasistatic.evaluate.dynamics.base import AbstractScalarModel, increasing_root
 
 
 @pytest.mark.parametrize("k", [300.0, 355.0, 5000.0])
@@ -29,3 +36,12 @@ def test_other_modes_from_a_point():
 def test_a_root_of_what_is_not_a_number_is_refused():
     with pytest.raises(OutOfReach, match="not a number"):
         increasing_root(lambda x: math.nan, (-math.inf, math.inf))
+
+
+def test_spins_that_start_at_a_wall_have_a_sensitivity():
+    inside = IndependentSpin(start=0.4)
+    assert inside.by_start(0.3, 2.0) == pytest.approx(AbstractScalarModel.by_start(inside, 0.3, 2.0), rel=1e-6)
+    h = 1e-6
+    at_wall = IndependentSpin(start=1.0).by_start(0.3, 2.0)
+    slope = (IndependentSpin(start=1.0).learned(0.3, 2.0) - IndependentSpin(start=1 - h).learned(0.3, 2.0)) / h
+    assert at_wall == pytest.approx(slope, rel=1e-4)

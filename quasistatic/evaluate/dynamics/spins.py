@@ -56,6 +56,11 @@ class IndependentSpin(AbstractScalarModel):
     def like(self, data: float) -> IndependentSpin:
         return replace(self, start=data)
 
+    def by_start(self, data: float, k: float) -> float:
+        """`dtheta*/dm_0 = -q / ((1 - q) (1 - tanh^2 theta*))`, `q = e^-k` what is left of the start."""
+        kept = float(self._kept(k))
+        return -kept / ((1 - kept) * (1 - math.tanh(self.learned(data, k)) ** 2))
+
     def _kept(self, t: Real) -> np.ndarray:
         times = self._times(t)
         return np.asarray(np.where(times == 0, 1.0, 0.0) if self.in_sweeps else np.exp(-times))
