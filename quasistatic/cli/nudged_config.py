@@ -150,10 +150,10 @@ def load(recipe: str | None, folder: Path | None, settings: Iterable[str]) -> Nu
 def _check_network(network: NetworkSection, name: str) -> None:
     if network.hidden and network.channels:
         raise InputError(f"{name}: give network.hidden or network.channels, not both")
-    if network.output == "softmax" and network.cost != "cross-entropy":
-        raise InputError(f"{name}: network.output = 'softmax' needs network.cost = 'cross-entropy'; set it")
     if network.output == "softmax" and not network.hidden:
         raise InputError(f"{name}: a softmax read-out needs network.hidden; give it")
+    if network.output == "softmax" and network.cost != "cross-entropy":
+        raise InputError(f"{name}: network.output = 'softmax' needs network.cost = 'cross-entropy'; set it")
     if network.channels and (network.units, network.output) != ("box", "real"):
         raise InputError(
             f"{name}: network.channels make box units with real outputs; drop network.units and network.output"
