@@ -240,8 +240,8 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
         law=law,
         n_bridge=config.model.n_bridge if config.model.kind == "custom" else 0,
         feedback=training.feedback,
-        n_probes=config.short_run.n_probes if training.method == "short-run" else 0,
-        probe_factor=config.short_run.probe,
+        n_probes=min(config.record.n_probes, training.n_walkers) if training.n_walkers > 1 else 0,
+        probe_factor=config.record.probe,
     )
 
 

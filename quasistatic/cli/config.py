@@ -133,8 +133,7 @@ class ShortRunSection(_Section):
 
     `start`: `noise` (uniform states, or a normal law `scale` wide), `mean-field` (coordinates independent, each as in
     the data), `gaussian` (the data's mean and covariance) or `box` (uniform from `low` to `high`). `first_step` and
-    `first_temperature` are those of the first sweep over those of the last. At every age `n_probes` walkers are
-    followed for `probe` times as long, to see whether they stay where they are; 0 for none.
+    `first_temperature` are those of the first sweep over those of the last.
     """
 
     k: Annotated[int, Field(ge=1, le=10**6)] | None = None
@@ -144,8 +143,6 @@ class ShortRunSection(_Section):
     high: float = 1.0
     first_step: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     first_temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    n_probes: Annotated[int, Field(ge=0, le=10**6)] = 128
-    probe: Annotated[int, Field(ge=2, le=10**4)] = 16
 
 
 class OptimiserSection(_Section):
@@ -190,11 +187,17 @@ class AuditorSection(_Section):
 
 
 class RecordSection(_Section):
-    """How often, in updates, a row is written and a checkpoint saved; how many log-spaced models are kept."""
+    """How often, in updates, a row is written and a checkpoint saved; how many log-spaced models are kept.
+
+    At every such age copies of `n_probes` walkers are followed for `probe` times the sweeps of an update, to see whether
+    they are in equilibrium with the model; 0 for none.
+    """
 
     every: Positive = 20
     n_ages: Annotated[int, Field(ge=0, le=10000)] = 20
     checkpoint_every: Positive = 500
+    n_probes: Annotated[int, Field(ge=0, le=10**6)] = 128
+    probe: Annotated[int, Field(ge=2, le=10**4)] = 16
 
 
 class Config(_Section):

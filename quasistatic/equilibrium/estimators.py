@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from quasistatic._keys import named
 from quasistatic._numerics import ess_fraction
-from quasistatic._random import fold, split
+from quasistatic._random import split
 from quasistatic._results import Estimate
 from quasistatic._types import Key, ScalarLike
 from quasistatic.energies.nudged import AbstractNetwork, Example
@@ -36,9 +36,9 @@ from quasistatic.equilibrium.contrast import contrast, random_sign
 from quasistatic.equilibrium.coupled import coupled
 from quasistatic.equilibrium.covariance import covariance
 from quasistatic.equilibrium.holomorphic import holomorphic
-from quasistatic.equilibrium.path_integral import path_integral
+from quasistatic.equilibrium.path_integral import lengths_ahead, path_integral
 from quasistatic.equilibrium.phases import Phase, Setup, Terms, check_push, concrete, gradient
-from quasistatic.equilibrium.ramp import ramp
+from quasistatic.equilibrium.ramp import ramp, uniform_schedule
 from quasistatic.equilibrium.rao_blackwell import rao_blackwell
 from quasistatic.equilibrium.reweighting import ess_of_nudge, reweighting
 from quasistatic.errors import InputError
@@ -55,14 +55,17 @@ class Options(eqx.Module):
     """Sizes that are part of an estimator.
 
     Args:
-        n_nodes: Gauss-Legendre nodes of the path integral.
+        n_nodes: nodes of the path integral.
         n_steps: steps of the ramp.
+        spacing: `even` (Gauss-Legendre nodes, equal steps) or `equal-length`, where nodes (trapezoid rule, one at each
+            end, at least two) and steps are equally far apart in thermodynamic length.
         n_points: complex nudges on the circle.
         radius: their radius; None for the nudge itself.
     """
 
     n_nodes: int = eqx.field(static=True, default=4)
     n_steps: int = eqx.field(static=True, default=8)
+    spacing: str = eqx.field(static=True, default="even")
     n_points: int = eqx.field(static=True, default=8)
     radius: float | None = eqx.field(static=True, default=None)
 
@@ -70,6 +73,10 @@ class Options(eqx.Module):
         for name in ("n_nodes", "n_steps", "n_points"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.spacing not in ("even", "equal-length"):
+            raise InputError(f"spacing is 'even' or 'equal-length', got {self.spacing!r}")
+        if self.spacing == "equal-length" and self.n_nodes < 2:
+            raise InputError(f"nodes at equal lengths include both ends: at least 2, got {self.n_nodes}")
 
 
 class Outcome(eqx.Module):
@@ -79,16 +86,19 @@ class Outcome(eqx.Module):
         gradient: mean over examples, shaped like the network.
         free: free phase.
         nudged: phase at `+b`, or None.
-        nodes: phases of the path integral, and their weights.
+        away: phase at `-b`, or None.
+        nodes: phases of the path integral.
+        node_weights: their weights, which sum to one, or None.
         works: reduced works of the ramp, or None.
-        ess: effective sample size of the nudged phase as a fraction, per example.
+        ess: effective sample size of the nudged phase as a fraction, per example; 1 where it is simulated at `b`.
     """
 
     gradient: AbstractNetwork
     free: Phase
     nudged: Phase | None
+    away: Phase | None
     nodes: tuple[Phase, ...]
-    node_weights: tuple[float, ...] = eqx.field(static=True)
+    node_weights: Float[Array, " nodes"] | None
     works: Float[Array, "examples replicas"] | None
     ess: Float[Array, " examples"]
 
@@ -130,7 +140,7 @@ def estimate(
 
     def outcome(terms: Terms, nudged: Phase | None = None, ess: Any = ones, **more: Any) -> Outcome:
         slope = gradient(setup.network, setup.cost, terms, examples)
-        fields = {"nodes": (), "node_weights": (), "works": None, **more}
+        fields = {"away": None, "nodes": (), "node_weights": None, "works": None, **more}
         return Outcome(gradient=slope, free=free_phase, nudged=nudged, ess=ess, **fields)
 
     def at(b: ScalarLike, purpose: str) -> Phase:
@@ -146,18 +156,20 @@ def estimate(
         found = outcome(terms, nudged)
         return eqx.tree_at(lambda f: f.gradient, found, jax.tree.map(lambda g: g / nudge, slope))
     if name == "centred":
-        nudged = at(nudge, "nudged")
-        return outcome(jax.vmap(contrast)(at(-nudge, "away"), nudged).scale(0.5 / nudge), nudged)
+        nudged, away = at(nudge, "nudged"), at(-nudge, "away")
+        return outcome(jax.vmap(contrast)(away, nudged).scale(0.5 / nudge), nudged, away=away)
     if name == "random-sign":
         signs = random_sign(named(key, "sign"), 1.0, n).astype(free_phase.cost.dtype)
-        return outcome(_with_signs(key, setup, free, free_phase, signs, nudge, controls))
+        nudged, away = at(nudge, "nudged"), at(-nudge, "away")
+        return outcome(_with_signs(free_phase, nudged, away, signs, nudge), nudged, away=away)
     if name == "coupled":
         start, nudged = coupled(named(key, "coupled"), setup, free, (0.0, nudge), controls)
         return outcome(jax.vmap(contrast)(start, nudged).scale(1.0 / nudge), nudged)
     if name == "path-integral":
-        return _along_path(key, setup, free, nudge, controls, o, outcome)
+        return _along_path(key, setup, free, free_phase, nudge, controls, o, outcome)
     if name == "ramp":
-        schedule = jnp.linspace(0.0, nudge, o.n_steps + 1)
+        is_even = o.spacing == "even"
+        schedule = uniform_schedule(nudge, o.n_steps) if is_even else lengths_ahead(free_phase, nudge, t, o.n_steps)
         done, works = ramp(named(key, "ramp"), setup, free, schedule, controls)
         nudged = setup.phase(done, nudge, is_weighted=True)
         terms = jax.vmap(contrast)(free_phase, nudged).scale(1.0 / nudge)
@@ -168,16 +180,29 @@ def estimate(
     if name == "covariance":
         return outcome(jax.vmap(lambda phase: covariance(phase, t))(free_phase))
     radius = nudge if o.radius is None else o.radius
-    return outcome(jax.vmap(lambda phase: holomorphic(phase, radius, o.n_points, t))(free_phase))
+    ess = jnp.minimum(ess_of_nudge(free_phase, radius, t), ess_of_nudge(free_phase, -radius, t))
+    return outcome(jax.vmap(lambda phase: holomorphic(phase, radius, o.n_points, t))(free_phase), ess=ess)
 
 
 def _along_path(
-    key: Key, setup: Setup, free: Ensemble, nudge: ScalarLike, controls: Controls, o: Options, outcome: Any
+    key: Key,
+    setup: Setup,
+    free: Ensemble,
+    phase: Phase,
+    nudge: ScalarLike,
+    controls: Controls,
+    o: Options,
+    outcome: Any,
 ) -> Outcome:
     """Path integral: the nodes are visited in order, every one from the last, in a compiled loop."""
-    x, w = np.polynomial.legendre.leggauss(o.n_nodes)
-    nodes, weights = jnp.asarray(0.5 * (x + 1)) * nudge, tuple(float(v) for v in 0.5 * w)
-    nodes = nodes.astype(free.u.dtype)
+    if o.spacing == "even":
+        x, w = np.polynomial.legendre.leggauss(o.n_nodes)
+        nodes, weights = jnp.asarray(0.5 * (x + 1)) * nudge, jnp.asarray(0.5 * w)
+    else:
+        nodes = lengths_ahead(phase, nudge, setup.temperature, o.n_nodes - 1)
+        gaps = jnp.diff(nodes, prepend=nodes[:1], append=nodes[-1:])
+        weights = 0.5 * (gaps[1:] + gaps[:-1]) / nudge
+    nodes, weights = nodes.astype(free.u.dtype), weights.astype(free.u.dtype)
 
     def visit(walkers: Ensemble, node: tuple[Array, Array]) -> tuple[Ensemble, Phase]:
         b, key_node = node
@@ -186,30 +211,18 @@ def _along_path(
 
     _, stacked = jax.lax.scan(visit, free, (nodes, split(named(key, "path"), o.n_nodes)))
     phases = tuple(jax.tree.map(lambda leaf, j=j: leaf[j], stacked) for j in range(o.n_nodes))
-    terms = jax.vmap(lambda *each: path_integral(each, weights, setup.temperature))(*phases)
+    terms = jax.vmap(lambda *each: path_integral(each, tuple(weights), setup.temperature))(*phases)
     return outcome(terms, nodes=phases, node_weights=weights)
 
 
-def _with_signs(
-    key: Key, setup: Setup, free: Ensemble, free_phase: Phase, signs: Array, nudge: ScalarLike, controls: Controls
-) -> Terms:
+def _with_signs(free: Phase, nudged: Phase, away: Phase, signs: Array, nudge: ScalarLike) -> Terms:
     """One-sided contrasts with a sign per example: both signs are run, and each example keeps its own."""
-    up, down = (
-        _one_sided(fold(named(key, "nudged"), i), setup, free, free_phase, s * nudge, controls)
-        for i, s in enumerate((1.0, -1.0))
-    )
 
     def chosen(a: Array, b: Array) -> Array:
         return jnp.where(signs.reshape(-1, *[1] * (a.ndim - 1)) > 0, a, b)
 
+    up, down = (jax.vmap(contrast)(free, end).scale(1.0 / b) for end, b in ((nudged, nudge), (away, -nudge)))
     return jax.tree.map(chosen, up, down)
-
-
-def _one_sided(
-    key: Key, setup: Setup, free: Ensemble, free_phase: Phase, nudge: ScalarLike, controls: Controls
-) -> Terms:
-    end = setup.phase(setup.relaxed(key, free, nudge, controls), nudge)
-    return jax.vmap(contrast)(free_phase, end).scale(1.0 / nudge)
 
 
 @dataclass(frozen=True)
@@ -219,30 +232,43 @@ class Evidence:
     Args:
         delta_a: `dA` by every method the samples allow: `forward`, and `bar`, `ti`, `ramp` where there are data.
         loss: `<C>_0`.
-        sandwich: bounds on `dA`, or None without a nudged phase.
+        sandwich: bounds on `dA`; its `can_fail` is False where one set of samples stands for both phases.
+        away: bounds on `A(-b) - A(0)` where there is a phase at `-b`, else None.
         ess: smallest effective sample size of the nudged phase over examples, as a fraction.
     """
 
     delta_a: dict[str, Estimate]
     loss: Estimate
-    sandwich: objective.Sandwich | None
+    sandwich: objective.Sandwich
+    away: objective.Sandwich | None
     ess: float
 
 
 def evidence(outcome: Outcome, nudge: float, temperature: float) -> Evidence:
     """Objective, bounds and effective sample size of an estimate, on the host. Args: estimate; `b`; `T`."""
-    free = np.asarray(outcome.free.cost)
-    found = {"forward": objective.forward(free, nudge, temperature)}
-    best = found["forward"]
-    if outcome.nodes:
-        scaled = [nudge * w for w in outcome.node_weights]
-        found["ti"] = best = objective.integrated([np.asarray(p.cost) for p in outcome.nodes], scaled)
-    if outcome.works is not None:
-        found["ramp"] = best = objective.from_works(np.asarray(outcome.works), temperature)
-    bounds = None
+    b, t, free = nudge, temperature, np.asarray(outcome.free.cost, np.float64)
+    found = {"forward": objective.forward(free, b, t)}
+    best, far, weight, can_fail = found["forward"], free, _tilted(free, b / t), False
+    if outcome.nodes and outcome.node_weights is not None:
+        costs = [np.asarray(p.cost, np.float64) for p in outcome.nodes]
+        found["ti"] = best = objective.integrated(costs, [b * float(w) for w in outcome.node_weights])
+        last = np.asarray(outcome.nodes[-1].nudge, np.float64)[:, None]
+        far, weight, can_fail = costs[-1], _tilted(costs[-1], (b - last) / t), True
     if outcome.nudged is not None:
-        nudged, weight = np.asarray(outcome.nudged.cost), np.asarray(outcome.nudged.weight)
+        far, weight, can_fail = np.asarray(outcome.nudged.cost), np.asarray(outcome.nudged.weight), True
         if outcome.works is None:
-            found["bar"] = best = objective.both_ends(free, nudged, nudge, temperature)
-        bounds = objective.sandwich(free, nudged, nudge, best, weight=weight)
-    return Evidence(found, objective.mean_cost(free), bounds, float(np.min(np.asarray(outcome.ess))))
+            found["bar"] = best = objective.both_ends(free, far, b, t)
+        else:
+            found["ramp"] = best = objective.from_works(np.asarray(outcome.works), t)
+    bounds, away = objective.sandwich(free, far, b, best, weight=weight, can_fail=can_fail), None
+    if outcome.away is not None:
+        costs = np.asarray(outcome.away.cost)
+        away = objective.sandwich(free, costs, -b, objective.both_ends(free, costs, -b, t))
+    return Evidence(found, objective.mean_cost(free), bounds, away, float(np.min(np.asarray(outcome.ess))))
+
+
+def _tilted(costs: Float[np.ndarray, "examples n"], slope: Any) -> Float[np.ndarray, "examples n"]:
+    """Weights `~ exp(-slope C)` of every example."""
+    v = -slope * costs
+    w = np.exp(v - v.max(1, keepdims=True))
+    return w / w.sum(1, keepdims=True)

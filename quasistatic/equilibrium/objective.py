@@ -7,7 +7,7 @@
 
     b <C>_b  <=  dA = b <C>_b + T KL(pi_b | pi_0)  <=  b <C>_0 = dA + T KL(pi_0 | pi_b) .
 
-For `C >= 0` and `b > 0` also `dA >= 0` and `<C>_b <= <C>_0`. A violation beyond errors proves that a phase is not in
+for `b` of either sign; for `C >= 0` and `b > 0` also `dA >= 0`. A violation beyond errors proves that a phase is not in
 equilibrium: the negative contrasts of deterministic relaxations are the T -> 0 shadow of it.
 
 Reference:
@@ -92,12 +92,14 @@ class Sandwich:
         middle: `dA`.
         upper: `b <C>_0`.
         violations: names of the inequalities that fail by more than `LIMIT` standard errors.
+        can_fail: False where both bounds come from one set of samples, which obeys them whatever its law.
     """
 
     lower: Estimate
     middle: Estimate
     upper: Estimate
     violations: tuple[str, ...]
+    can_fail: bool = True
 
     @property
     def is_consistent(self) -> bool:
@@ -105,28 +107,41 @@ class Sandwich:
         return not self.violations
 
     def as_json(self) -> dict[str, Any]:
-        """Mapping with lower, middle, upper and violations."""
+        """Mapping of all fields."""
         parts = {name: getattr(self, name).as_json() for name in ("lower", "middle", "upper")}
-        return {**parts, "violations": list(self.violations)}
+        return {**parts, "violations": list(self.violations), "can_fail": self.can_fail}
 
 
-def sandwich(free: Costs, nudged: Costs, nudge: float, delta_a: Estimate, *, weight: Costs | None = None) -> Sandwich:
+def sandwich(
+    free: Costs,
+    nudged: Costs,
+    nudge: float,
+    delta_a: Estimate,
+    *,
+    weight: Costs | None = None,
+    can_fail: bool = True,
+) -> Sandwich:
     """Bounds on `dA`, and whether the phases respect them.
 
     Args:
         free: `C` of the free samples, examples first.
         nudged: `C` of the nudged samples.
-        nudge: `b > 0`.
+        nudge: `b`, of either sign.
         delta_a: `dA` by any estimator.
         weight: weights of the nudged samples, or None.
+        can_fail: False where the nudged samples are the free ones with weights.
     """
     lower, upper = mean_cost(nudged, weight).scale(nudge), mean_cost(free).scale(nudge)
     zero = Estimate(0.0, 0.0, None, "none", "exact")
-    ordered = [("b <C>_b <= dA", lower, delta_a), ("dA <= b <C>_0", delta_a, upper), ("<C>_b <= <C>_0", lower, upper)]
+    ordered = [
+        ("b <C>_b <= dA", lower, delta_a),
+        ("dA <= b <C>_0", delta_a, upper),
+        ("b <C>_b <= b <C>_0", lower, upper),
+    ]
     if nudge > 0 and min(float(np.min(free)), float(np.min(nudged))) >= 0:
         ordered.append(("dA >= 0", zero, delta_a))
     broken = tuple(name for name, small, large in ordered if _exceeds(small, large))
-    return Sandwich(lower, delta_a, upper, broken)
+    return Sandwich(lower, delta_a, upper, broken, can_fail)
 
 
 def _exceeds(small: Estimate, large: Estimate) -> bool:

@@ -12,15 +12,19 @@ Reference:
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from quasistatic._types import ScalarLike
 from quasistatic.equilibrium.covariance import covariance
-from quasistatic.equilibrium.phases import Phase, Terms, joined
+from quasistatic.equilibrium.phases import Phase, Terms, concrete, joined
 from quasistatic.errors import InputError
 
 Vector = Float[np.ndarray, " n"]
+N_AHEAD = 33
+"""Nudges at which free samples are reweighted to lay out a path."""
 
 
 def gauss_legendre(nudge: float, n: int) -> tuple[Vector, Vector]:
@@ -50,7 +54,9 @@ def thermodynamic_length(nudges: Vector, variances: Vector, temperature: float) 
     return float(np.trapezoid(np.sqrt(np.asarray(variances, float)), x=np.asarray(nudges, float))) / temperature
 
 
-def equal_lengths(nudges: Vector, variances: Vector, n: int) -> Float[np.ndarray, " n_plus_1"]:
+def equal_lengths(
+    nudges: Vector | Float[Array, " n"], variances: Vector | Float[Array, " n"], n: int
+) -> Float[Array, " n_plus_1"]:
     """`n + 1` nudges at equal distances in thermodynamic length, `dt ~ 1 / sqrt(Var_t C)`.
 
     Args:
@@ -58,12 +64,36 @@ def equal_lengths(nudges: Vector, variances: Vector, n: int) -> Float[np.ndarray
         variances: `Var C` there.
         n: number of steps.
     """
-    nudges, spread = np.asarray(nudges, float), np.sqrt(np.asarray(variances, float))
-    steps = 0.5 * (spread[1:] + spread[:-1]) * np.diff(nudges)
-    length = np.concatenate([[0.0], np.cumsum(steps)])
-    if not length[-1] > 0:
+    nudges, spread = jnp.asarray(nudges), jnp.sqrt(jnp.asarray(variances))
+    steps = 0.5 * (spread[1:] + spread[:-1]) * jnp.diff(nudges)
+    length = jnp.concatenate([jnp.zeros_like(steps[:1]), jnp.cumsum(steps)])
+    if (total := concrete(length[-1])) is not None and not total > 0:
         raise InputError("the cost does not fluctuate on this path: every grid has length zero; use equal steps")
-    return np.interp(np.linspace(0, length[-1], n + 1), length, nudges)
+    return jnp.interp(jnp.linspace(0, length[-1], n + 1), length, nudges)
+
+
+def lengths_ahead(free: Phase, nudge: ScalarLike, temperature: ScalarLike, n: int) -> Float[Array, " n_plus_1"]:
+    """`n + 1` nudges from 0 to `b` at equal lengths, from what free samples say of `Var_t C` further on.
+
+    The variances are means over examples of reweighted ones: poor where `exp(-dA / T)` of the samples is below one,
+    which spoils the spacing, never the estimate.
+
+    Args:
+        free: free phases, examples first.
+        nudge: `b`.
+        temperature: `T`.
+        n: number of steps.
+    """
+    grid = jnp.linspace(0.0, 1.0, N_AHEAD) * nudge
+
+    def variance(b: Array) -> Array:
+        weight = jax.nn.softmax(-b * free.cost / temperature, axis=-1)
+        mean = jnp.sum(weight * free.cost, axis=-1, keepdims=True)
+        return jnp.mean(jnp.sum(weight * (free.cost - mean) ** 2, axis=-1))
+
+    variances = jax.vmap(variance)(grid)
+    floor = 1e-6 * jnp.max(variances) + jnp.finfo(variances.dtype).tiny  # equal steps where nothing fluctuates
+    return equal_lengths(grid, variances + floor, n).at[-1].set(nudge)
 
 
 def path_integral(phases: Sequence[Phase], weights: Sequence[ScalarLike], temperature: ScalarLike) -> Terms:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from quasistatic._random import fold
-from quasistatic._types import Key
+from quasistatic._types import Key, ScalarLike
 from quasistatic.equilibrium.phases import Setup
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
@@ -48,6 +48,6 @@ def ramp(
     return done, -done.by_group(done.log_weight())
 
 
-def uniform_schedule(nudge: float, n_steps: int) -> Float[Array, " k_and_1"]:
+def uniform_schedule(nudge: ScalarLike, n_steps: int) -> Float[Array, " k_and_1"]:
     """`n_steps + 1` equally spaced nudges from 0 to `nudge`."""
     return jnp.linspace(0.0, nudge, n_steps + 1)

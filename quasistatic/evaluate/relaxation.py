@@ -23,6 +23,8 @@ from quasistatic.thermo.controls import Controls
 
 SIGMAS = 5.0
 """Drift of the mean potential, in standard errors, that counts as one."""
+FARTHEST = 0.3
+"""And in standard deviations of the potential among walkers: less is real, but harmless."""
 
 
 class Stay(NamedTuple):
@@ -34,6 +36,7 @@ class Stay(NamedTuple):
         stderr: its standard error (every walker against itself).
         relaxation: sweeps after which half of the drift was done, None without a drift.
         is_settled: whether the second half of the time changed nothing more.
+        spread: standard deviation of the potential among the walkers at the end, nats.
     """
 
     path: Gap
@@ -41,27 +44,36 @@ class Stay(NamedTuple):
     stderr: float
     relaxation: float | None
     is_settled: bool
+    spread: float
 
     @property
     def has_moved(self) -> bool:
         """Whether the walkers drifted away: they were not in equilibrium."""
-        return abs(self.drift) > SIGMAS * self.stderr
+        return abs(self.drift) > SIGMAS * self.stderr and abs(self.drift) > FARTHEST * self.spread
 
-    def warning(self, k: int) -> str | None:
+    def warning(self, k: int, *, start: str | None = "the same start") -> str | None:
         """One sentence for people, None when the walkers stay.
 
         Args:
-            k: sweeps that made the walkers.
+            k: sweeps of an update.
+            start: where these sweeps began; None for persistent walkers.
         """
         if not self.has_moved:
             return None
         last = int(self.path.times[-1])
         half = f"half of it within {self.relaxation:.0f} sweeps" if self.relaxation is not None else "not at once"
         end = "it has settled by then" if self.is_settled else f"relaxation takes longer than {last:,} sweeps"
+        moved = (
+            f"{last:,} more change their mean potential by {self.drift:+.3g} ± {self.stderr:.2g} nats, {half}; {end}"
+        )
+        if start is None:
+            return (
+                f"the walkers are not in equilibrium with the model: with k = {k} sweeps per update they lag behind; "
+                f"{moved}. Raise kernel.n_sweeps, lower optimiser.rate, or use weights (training.method = 'jarzynski')"
+            )
         return (
-            f"after k = {k} sweeps the walkers are not in equilibrium: {last:,} more change their mean potential by "
-            f"{self.drift:+.3g} ± {self.stderr:.2g} nats, {half}; {end}. Sample with {k} sweeps from the same "
-            "start, not with longer runs"
+            f"after k = {k} sweeps the walkers are not in equilibrium: {moved}. Sample with {k} sweeps from {start}, "
+            "not with longer runs"
         )
 
 
@@ -99,16 +111,17 @@ def stays(
     change = u - u[0]
     drift, stderr = _mean(change, w)
     late, late_stderr = _mean(u[-1] - u[times.index(longest // 2)], w)
+    mean, error = _mean(u, w)
+    spread = float(np.sqrt(np.sum(w * (u[-1] - mean[-1]) ** 2)))
     relaxation = None
-    if abs(drift[-1]) > SIGMAS * stderr[-1]:
+    if abs(drift[-1]) > max(SIGMAS * stderr[-1], FARTHEST * spread):
         share = drift / drift[-1]
         i = int(np.argmax(share >= 0.5))
         before = share[i - 1]
         relaxation = float(times[i - 1] + (0.5 - before) / (share[i] - before) * (times[i] - times[i - 1]))
-    mean, error = _mean(u, w)
     path = Gap(np.asarray(times), mean - u_data, error)
     is_settled = bool(abs(late) <= SIGMAS * late_stderr)
-    return Stay(path, float(drift[-1]), float(stderr[-1]), relaxation, is_settled)
+    return Stay(path, float(drift[-1]), float(stderr[-1]), relaxation, is_settled, spread)
 
 
 def _mean(values: Float[np.ndarray, "*times n"], w: Float[np.ndarray, " n"]) -> tuple[Any, Any]:

@@ -32,6 +32,7 @@ from quasistatic.datasets.labelled import Labelled, labelled_digits, labelled_mn
 from quasistatic.energies.hopfield import Layered, hopfield
 from quasistatic.equilibrium.rule import EquilibriumPropagation, outputs
 from quasistatic.reproduce.nudge_noise import noise_rows, ratio_figure
+from quasistatic.reproduce.nudge_noise_measured import measured, measured_rows
 from quasistatic.reproduce.rows import Row
 
 SMALL, LARGE = 0.01, 1.0
@@ -90,9 +91,10 @@ def check(key: Key, is_quick: bool) -> tuple[list[Row], dict[str, Any]]:
             Fashion-MNIST where that folder has a folder `fashion-mnist`; accuracies there are reported, not judged.
     """
     terms = QUICK if is_quick else FULL
-    rows = noise_rows(key, 60 if is_quick else 400)
+    noise = measured(named(key, "measured"), 16 if is_quick else 64)
+    rows = noise_rows(key, 60 if is_quick else 400) + measured_rows(noise)
     best, found = compared(key, labelled_digits() if is_quick else labelled_mnist(n_heldout=10000), terms)
-    figures = {"signal_to_noise": ratio_figure(), "accuracy": _figure(found, terms)}
+    figures = {"signal_to_noise": ratio_figure(noise), "accuracy": _figure(found, terms)}
     for name, values in best.items():
         low, high = BOUNDS[name]
         rows.append(_bounded(f"{name}: accuracy", values, 0.6 if is_quick and low else low, high))

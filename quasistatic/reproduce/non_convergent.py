@@ -123,7 +123,7 @@ def spins(folder: Path, size: Size) -> list[Row]:
             out = folder / f"spins-rdm{k}-seed{seed}"
             settings = (
                 f"data.source=file model.kind=pairwise model.units=spin kernel.kind=gibbs training.method=short-run "
-                f"short_run.k={k} short_run.n_probes=0 run.n_steps={size.spin_steps} run.seed={seed} "
+                f"short_run.k={k} record.n_probes=0 run.n_steps={size.spin_steps} run.seed={seed} "
                 f"training.n_walkers=4000 training.resample_below=0.5 optimiser.rate=0.2 optimiser.decay_from=0.2 "
                 f"auditor.n_groups=0 record.every={size.spin_steps} record.n_ages=1 "
                 f"record.checkpoint_every={size.spin_steps}"

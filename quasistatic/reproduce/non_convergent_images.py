@@ -92,7 +92,7 @@ def trained(out: Path, method: str, is_quick: bool) -> LoadedRun:
     if method == "pcd":
         # another method takes none of the keys of short runs
         settings = settings.replace("short_run.k=4 ", "")
-        keys = "k start n_probes probe low high scale first_step first_temperature".split()
+        keys = "k start low high scale first_step first_temperature".split()
         settings += " ".join(f"short_run.{name}=none" for name in keys) + " training.method=pcd model.base=uniform"
         # walkers that stay move by the steps of 0.01 noise, about the geometric mean of those of a short run
         settings += " kernel.step_size=5e-5" + (" kernel.n_sweeps=4" if is_quick else " kernel.n_sweeps=60")

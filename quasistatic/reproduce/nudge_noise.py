@@ -9,7 +9,8 @@ With `n` samples in all, `SNR = sqrt(n / n_1)` where `n_1` is the number at whic
     path integral  n_1 = K sum_k w_k^2 E_k |(C - <C>_k) (g - <g>_k) / T + G_k|^2 / |G|^2 ,   K = 4 nodes `b_k`
 
 and `G` the gradient of the target: `dA_b / b`, the loss, or for `centred` `(A_b - A_-b) / 2b`. Samples are split evenly
-between the phases. Estimators that follow a dynamics (ramps, coupled phases, Rao-Blackwell means) have no such number.
+between the phases. Estimators that follow a dynamics (ramps, coupled phases, Rao-Blackwell means) have no such number:
+`nudge_noise_measured` measures all of them on a layered network.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from jaxtyping import Float
 from quasistatic._results import Estimate
 from quasistatic._types import Key
 from quasistatic.equilibrium import Phase, contrast, covariance, reweighting
+from quasistatic.reproduce.nudge_noise_measured import draw_measured
 from quasistatic.reproduce.rows import Row
 
 NUDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 4.0)
@@ -127,13 +129,17 @@ def noise_rows(key: Key, n_repeats: int) -> list[Row]:
     return rows
 
 
-def ratio_figure() -> Any:
-    """SNR from 1,000 samples against the nudge, and at a nudge of 0.01 against samples."""
+def ratio_figure(measured: dict[str, list[Estimate]]) -> Any:
+    """SNR from 1,000 samples against the nudge, exact and measured, and at a nudge of 0.01 against samples.
+
+    Args:
+        measured: result of `nudge_noise_measured.measured`.
+    """
     from quasistatic.plots import grid_of, styled
 
     model, small = spins(), 0.01
     curves = np.array([samples_for_signal(model, b) for b in NUDGES]).T
-    fig, (left, right) = grid_of(1, 2)
+    fig, (left, right, third) = grid_of(1, 3)
     with styled():
         for name, n_1 in zip(NAMES, curves, strict=True):
             left.plot(NUDGES, np.sqrt(1000 / n_1), marker="o", label=name)
@@ -146,6 +152,8 @@ def ratio_figure() -> Any:
         left.set_ylabel("signal over noise, 1,000 samples")
         right.set_ylabel("signal over noise")
         left.legend()
+        draw_measured(third, measured)
+        third.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
 
 

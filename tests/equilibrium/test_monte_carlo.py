@@ -227,7 +227,7 @@ def test_both_ends_bounds_and_lengths():
     expected = T_B * np.sqrt(0.788 / (2 * n))
     assert abs(found.stderr - expected) < 0.1 * expected
     assert sandwich(free, up, NUDGE_B, found).is_consistent
-    assert "<C>_b <= <C>_0" in sandwich(up, free, NUDGE_B, found).violations  # saboteur: phases swapped
+    assert "b <C>_b <= b <C>_0" in sandwich(up, free, NUDGE_B, found).violations  # saboteur: phases swapped
 
     grid = np.linspace(0, NUDGE_B, 2001)
     laws = [B.law(b, T_B) for b in grid]

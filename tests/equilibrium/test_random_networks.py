@@ -71,7 +71,7 @@ class Small:
         b = self.nudge
         if name in ("covariance", "holomorphic"):
             return self.slope_of_loss()
-        if name == "centred":
+        if name in ("centred", "random-sign"):  # the latter on average over signs, drawn anew in every group
             return self.slope_of_delta(-b, b) / (2 * b)
         return self.slope_of_delta(0.0, b) / b
 
@@ -90,8 +90,10 @@ def run_all(key, network, temperature, nudge, example, kind):
         free = setup.relaxed(key_free, setup.open(start, examples), 0.0, Controls.of(n_sweeps=40))
         found = {}
         for name in ESTIMATORS:
-            if name != "random-sign":
-                found[name] = estimate(name, key_rest, setup, free, examples, nudge, controls, options)
+            found[name] = estimate(name, key_rest, setup, free, examples, nudge, controls, options)
+        for name in ("path-integral", "ramp"):
+            spaced = Options(n_nodes=9, n_steps=4, spacing="equal-length")
+            found[f"{name}, equal lengths"] = estimate(name, key_rest, setup, free, examples, nudge, controls, spaced)
         return found
 
     return jax.lax.map(group, jax.random.split(key, N_GROUPS))
@@ -118,6 +120,12 @@ def test_estimators_agree_with_exact_gradients(kind):
     # two-sided 4-sigma level, shared by all components of all estimators, for 23 degrees of freedom
     bound = student.isf(6.3e-5 / 2 / 8, N_GROUPS - 1)
     for name, outcome in found.items():
+        if (
+            name == "path-integral, equal lengths"
+        ):  # the trapezoid's own error, some 1e-3, is beyond the noise of all groups
+            exact, spread = small.target(name), rows(outcome.gradient).std(0, ddof=1) / np.sqrt(N_GROUPS)
+            assert np.all(np.abs(rows(outcome.gradient).mean(0) - exact) < bound * spread + 0.01 * np.abs(exact).max())
+            continue
         assert largest_z(rows(outcome.gradient), small.target(name)) < bound, name
         first = np.asarray(outcome.gradient.interactions[0].weight)
         np.testing.assert_allclose(
@@ -125,21 +133,21 @@ def test_estimators_agree_with_exact_gradients(kind):
         )
 
     # objective by every method, all groups as one set of samples
-    for name in ("contrast", "path-integral", "ramp"):
-        outcome = found[name]
-        whole = eqx.tree_at(
-            lambda o: (o.free, o.nudged, o.nodes, o.works),
-            outcome,
-            jax.tree.map(_one_example, (outcome.free, outcome.nudged, outcome.nodes, outcome.works)),
-            is_leaf=lambda leaf: leaf is None,
-        )
+    for name, outcome in found.items():
+        whole = _one_set(outcome)
         said = evidence(whole, small.nudge, small.temperature)
         for method, value in said.delta_a.items():
             assert value.value is not None and value.stderr is not None, method
-            quadrature = 2e-4 if method == "ti" else 0.0
+            quadrature = (2e-4 if name == "path-integral" else 5e-3) if method == "ti" else 0.0
             assert abs(value.value - small.delta()) < 4.5 * value.stderr + quadrature, (name, method)
-        if said.sandwich is not None:
-            assert said.sandwich.is_consistent
+        assert said.sandwich.is_consistent and (said.away is None or said.away.is_consistent), name
+        assert said.sandwich.can_fail == (name not in ("reweighting", "covariance", "holomorphic")), name
+    # saboteur: phases that went the other way are found out
+    right = _one_set(found["centred"])
+    said = evidence(
+        eqx.tree_at(lambda o: (o.nudged, o.away), right, (right.away, right.nudged)), small.nudge, small.temperature
+    )
+    assert said.away is not None and said.sandwich.violations and said.away.violations
 
     # saboteurs: wrong sign, missing 1/T, end of a ramp without its weights
     assert largest_z(-rows(found["contrast"].gradient), small.target("contrast")) > bound
@@ -148,6 +156,18 @@ def test_estimators_agree_with_exact_gradients(kind):
     assert rows(found["coupled"].gradient).std(0).sum() < spread  # common random numbers help
     assert rows(found["rao-blackwell"].gradient).std(0).sum() < spread  # so do conditional means
     assert rows(found["reweighting"].gradient).std(0).sum() < spread  # at dA of a few T
+
+
+def _one_set(outcome):
+    """All groups of walkers as one set of samples."""
+    parts = (outcome.free, outcome.nudged, outcome.away, outcome.nodes, outcome.works)
+    weights = None if outcome.node_weights is None else outcome.node_weights[0]
+    return eqx.tree_at(
+        lambda o: (o.free, o.nudged, o.away, o.nodes, o.works, o.node_weights),
+        outcome,
+        (*jax.tree.map(_one_example, parts), weights),
+        is_leaf=lambda leaf: leaf is None,
+    )
 
 
 def _one_example(leaf):
