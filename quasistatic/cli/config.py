@@ -187,14 +187,16 @@ class AuditorSection(_Section):
 
 
 class RecordSection(_Section):
-    """How often, in updates, a row is written and a checkpoint saved; how many log-spaced models are kept.
+    """How often, in updates, a row is written and a checkpoint saved; how many models are kept.
 
-    At every such age copies of `n_probes` walkers are followed for `probe` times the sweeps of an update, to see whether
-    they are in equilibrium with the model; 0 for none.
+    Their updates are spaced `log` (from 1 on), `exp` (the grid of the package `rbms`) or `linear`. At every such age
+    copies of `n_probes` walkers are followed for `probe` times the sweeps of an update, to see whether they are in
+    equilibrium with the model; 0 for none.
     """
 
     every: Positive = 20
     n_ages: Annotated[int, Field(ge=0, le=10000)] = 20
+    spacing: Literal["log", "exp", "linear"] = "log"
     checkpoint_every: Positive = 500
     n_probes: Annotated[int, Field(ge=0, le=10**6)] = 128
     probe: Annotated[int, Field(ge=2, le=10**4)] = 16

@@ -242,6 +242,18 @@ def report(
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    file: Annotated[Path, typer.Argument(metavar="FILE.h5", help="New HDF5 file in the layout of rbms.")],
+    which: Annotated[str, typer.Option(help="Parameters: last (raw) or averaged.")] = "last",
+) -> None:
+    """Write an RBM run, all its stored ages, as a file that the package rbms loads."""
+    from quasistatic.cli.exporting import export_run
+
+    export_run(run, file, which=which)
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe as TOML.")] = None,
 ) -> None:

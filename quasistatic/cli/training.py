@@ -93,6 +93,7 @@ def _train(config: Config, parts: Parts, out: Path | None, *, is_new: bool, max_
         n_steps=config.run.n_steps,
         record_every=config.record.every,
         n_ages=config.record.n_ages,
+        spacing=config.record.spacing,
         checkpoint_every=config.record.checkpoint_every,
         max_minutes=max_minutes or config.run.max_minutes,
     )

@@ -26,7 +26,7 @@ from quasistatic.energies.costs import SquaredError
 from quasistatic.energies.hopfield import Layered
 from quasistatic.energies.interactions import Dense
 from quasistatic.energies.nudged import Example
-from quasistatic.energies.units import Spin
+from quasistatic.energies.units import units
 from quasistatic.equilibrium import ESTIMATORS, Options, Setup, contrast, covariance, estimate, gradient, table
 from quasistatic.kernels.layered import LayeredGibbs
 from quasistatic.reproduce.rows import Row
@@ -46,7 +46,7 @@ def network() -> tuple[Layered, Example]:
     fields = tuple(jnp.asarray(0.3 * np.cos(1.1 * a), float) for a in (j, k))
     dense = tuple(Dense(jnp.asarray(w, float)) for w in weights)
     inputs, target = jnp.asarray([[0.2, 0.9, 0.4, 0.7]], float), jnp.asarray([[1.0, -1.0, 1.0]], float)
-    return Layered(dense, fields, (Spin(SIZES[1]), Spin(SIZES[2]))), Example(inputs, target)
+    return Layered(dense, fields, (units("spin", SIZES[1]), units("spin", SIZES[2]))), Example(inputs, target)
 
 
 def targets(model: Layered, examples: Example, nudge: float) -> dict[str, np.ndarray]:

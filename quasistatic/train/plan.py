@@ -1,10 +1,13 @@
 """When a run stops, records and saves: a function of absolute steps, so that a resumed run stops at the same ones."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
 from quasistatic.errors import InputError
+
+SPACINGS = ("log", "exp", "linear")
 
 
 @dataclass(frozen=True)
@@ -14,10 +17,12 @@ class Plan:
     Args:
         n_steps: updates of the whole run.
         record_every: steps between rows of metrics.
-        n_ages: log-spaced steps whose model is kept (and recorded).
+        n_ages: steps whose model is kept (and recorded).
         checkpoint_every: steps between checkpoints.
         max_minutes: wall-clock limit after which the run stops, resumable.
         n_exact: ages whose exact log Z is computed at the end when the model can be enumerated.
+        spacing: of the ages: `log`, from 1 to the end; `exp`, the grid of the package `rbms`, `T T^(-j / n)` truncated;
+            `linear`.
         every: chunks end at multiples of this only (and at the end), where a ladder is looked at; ages move up to them.
     """
 
@@ -27,6 +32,7 @@ class Plan:
     checkpoint_every: int = 500
     max_minutes: float | None = None
     n_exact: int = 8
+    spacing: str = "log"
     every: int = 1
 
     def __post_init__(self) -> None:
@@ -42,11 +48,20 @@ class Plan:
         if self.n_ages < 0 or self.n_exact < 0:
             raise InputError(f"n_ages and n_exact must be at least 0, got {self.n_ages} and {self.n_exact}")
 
+        if self.spacing not in SPACINGS:
+            raise InputError(f"ages are spaced {', '.join(SPACINGS)}, got {self.spacing!r}")
+
     @property
     def ages(self) -> list[int]:
-        """Log-spaced steps from 1 to `n_steps`; a single one is the last."""
-        first = 1 if self.n_ages > 1 else self.n_steps
-        spaced = np.geomspace(first, self.n_steps, self.n_ages) if self.n_ages else []
+        """Steps up to `n_steps` whose model is kept; a single one is the last."""
+        n, last = self.n_ages, self.n_steps
+        if n < 2:
+            spaced = [last] * n
+        elif self.spacing == "exp":  # divided step by step, as there: a whole power comes out just below
+            spaced = list(itertools.accumulate(range(n - 1), lambda t, _: t / last ** (1 / n), initial=float(last)))
+            spaced = [last, *map(int, spaced[1:])]
+        else:
+            spaced = np.linspace(last / n, last, n) if self.spacing == "linear" else np.geomspace(1, last, n)
         return sorted({min(-(-round(s) // self.every) * self.every, self.n_steps) for s in spaced})
 
     def is_checkpoint(self, step: int) -> bool:

@@ -71,7 +71,9 @@ def test_walkers_are_followed_at_every_age(trained: Path):
         is_far = abs(row["drift"]) > 0.3 * row["spread"]
         assert row["has_moved"] == (abs(row["drift"]) > 5 * row["drift_stderr"] and is_far)
         assert (row["relaxation"] is not None) == bool(row["has_moved"])
-    (said,) = probe_evidence(trained)
+    said, new = probe_evidence(trained)  # there is no auditor
+    assert new["name"] == "gap of new walkers" and new["regime"] is None
+    assert all(row["auditor_gap"] is None and row["gap_fresh"] is not None for row in rows)
     assert (
         (said["regime"] == "out_of_equilibrium") == bool(rows[-1]["has_moved"]) == (said["value"] > said["threshold"])
     )
@@ -79,6 +81,23 @@ def test_walkers_are_followed_at_every_age(trained: Path):
     final = json.loads((trained / "result.json").read_text())["final"]["probe"]
     assert {name: final[name] for name in rows[-1]} == rows[-1]
     assert (final["warning"] is not None) == bool(final["has_moved"])
+
+
+def test_a_run_goes_to_rbms_and_back(trained: Path, cli: Cli, tmp_path: Path):
+    from quasistatic import load
+    from quasistatic.interchange import read_rbms
+
+    done = cli("export", trained, tmp_path / "x.h5")
+    assert done.code == 0, done.err
+    found, run = read_rbms(tmp_path / "x.h5"), load(trained)
+    assert found.updates == (1, 14, 200) and found.hyperparameters["gibbs_steps"] == 3
+    model = run.model
+    np.testing.assert_allclose(found.model.weights, run.settings.model.beta * model.weights, rtol=1e-6)
+    np.testing.assert_array_equal(found.chains, run.checkpoint("last")["ensemble/x"])
+    again = cli("export", trained, tmp_path / "x.h5")
+    assert again.code == 2 and "already exists" in again.err
+    assert cli("export", trained, tmp_path / "y.h5", "--which", "averaged").code == 2
+    assert not (tmp_path / "y.h5").exists()
 
 
 def test_clamped_values_stay_and_the_others_follow(trained: Path, cli: Cli, tmp_path: Path):
