@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import quasistatic
-from quasistatic.cli.build import build, load_data
+from quasistatic.cli.build import build
 from quasistatic.cli.config import load_config
+from quasistatic.cli.data import load_data
 from quasistatic.evaluate.annealing import log_partition_bracket
 from quasistatic.train.loop import Plan, fit
 

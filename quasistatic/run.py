@@ -182,12 +182,28 @@ class Run:
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
-        """(height, width) when an event is an image, else `None`."""
+        """(height, width) when an event is a grey image, else `None`; labels may follow the pixels."""
         data = self.environment.get("data")
         shape = data.get("event_shape") if isinstance(data, dict) else None
         if not isinstance(shape, list) or not all(isinstance(n, int) and n > 0 for n in shape):
             return None
         return (shape[0], shape[1]) if len(shape) == 2 else None
+
+    @property
+    def colour_shape(self) -> tuple[int, int, int] | None:
+        """(height, width, 3) when an event is a colour image, else `None`."""
+        data = self.environment.get("data")
+        shape = data.get("event_shape") if isinstance(data, dict) else None
+        if not isinstance(shape, list) or len(shape) != 3 or shape[2] != 3:
+            return None
+        return (int(shape[0]), int(shape[1]), 3)
+
+    @property
+    def n_labels(self) -> int:
+        """Last values of a sample that say its class; 0 where there are none."""
+        data = self.environment.get("data")
+        found = data.get("n_labels", 0) if isinstance(data, dict) else 0
+        return found if isinstance(found, int) else 0
 
     def checkpoint(self, name: Literal["last", "best"] = "last") -> Archive:
         """Arrays of the last state, or of the best one by the driver's held-out likelihood.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +11,11 @@ import jax
 import numpy as np
 import optax
 
-from quasistatic import datasets
 from quasistatic._keys import named
-from quasistatic.cli import spins
 from quasistatic.cli.bases import box_of
-from quasistatic.cli.config import NETWORKS, Config, DataSection, OptimiserSection
+from quasistatic.cli.config import NETWORKS, Config, OptimiserSection
 from quasistatic.cli.custom import Boxed, base_law, check_energy, load_energy
+from quasistatic.cli.data import fits_memory, load_data
 from quasistatic.cli.networks import network
 from quasistatic.cli.short_runs import start_of, with_schedule
 from quasistatic.cli.stacks import stacked_trainer
@@ -76,6 +73,10 @@ def build(config: Config) -> Parts:
     for part, name in ((x, "training data"), (dataset.heldout, "held-out data")):
         if part is not None and len(part):
             model.validate(np.asarray(part), name=name)
+    if dataset.n_labels and config.model.kind in ("convnet", "mixture"):
+        raise InputError(
+            f"data.labels is for models of binary units, not model.kind = {config.model.kind!r}; use rbm or pairwise"
+        )
     if config.model.kind == "custom":
         check_energy(model, x, path=str(config.model.energy))
     _check_solver(config, model)
@@ -83,46 +84,6 @@ def build(config: Config) -> Parts:
     trainer.kernel.check(model)
     trainer.rule.check(model)
     return Parts(key, trainer, model, dataset)
-
-
-def load_data(config: Config, *, with_test: bool = False) -> Dataset:
-    """Data of a configuration.
-
-    Args:
-        config: the run's configuration.
-        with_test: read the test set too, where there is one (`evaluate` only).
-
-    Raises:
-        InputError: the file is missing or unfit, or memory cannot hold the data.
-    """
-    section: DataSection = config.data
-    if section.source in ("ising", "mixture"):
-        fits_memory(8 * 40 * section.n_samples, f"data.n_samples = {section.n_samples}")
-    if section.source == "digits":
-        dataset = datasets.digits()
-    elif section.source == "mnist":
-        dataset = _mnist(section, with_test)
-    elif section.source == "ising":
-        dataset = spins.ising(section.n_samples)
-    elif section.source == "mixture":
-        dataset = datasets.mixture_2d(section.n_samples, seed=0)
-    else:
-        dataset = datasets.from_file(str(section.path), heldout_fraction=section.heldout_fraction)
-    if not len(dataset.train) or not np.asarray(dataset.train)[0].size:
-        raise InputError(f"{section.path or section.source} holds no training samples")
-    return dataset
-
-
-def _mnist(section: DataSection, with_test: bool) -> Dataset:
-    if section.digits is None and section.pool == 1 and not section.noise:
-        return datasets.mnist(section.path, binary=section.binary, with_test=with_test)
-    if section.digits is None:
-        raise InputError("data.pool and data.noise are for chosen digits; give data.digits (all: 0 to 9), too")
-    dataset = datasets.mnist_mixture(
-        section.digits, section.masses, path=section.path, binary=section.binary, pool=section.pool,
-        noise=section.noise, n_copies=section.n_copies,
-    ).dataset  # fmt: skip
-    return dataset if with_test else dataclasses.replace(dataset, test=None)
 
 
 def make_model(config: Config, key: Any, x: np.ndarray) -> tuple[AbstractEnergy, AbstractTractable | None]:
@@ -347,23 +308,6 @@ def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
         f"optimiser.solver = 'samples' with data.batch_size = {batch} and training.n_walkers": gram,
     }
     fits_memory(itemsize * total, max(parts, key=lambda name: parts[name]))
-
-
-def fits_memory(n_bytes: int, culprit: str) -> None:
-    """Raises InputError when main memory is smaller than what a setting, named as the culprit, needs."""
-    available = physical_memory()
-    if available is not None and n_bytes > available:
-        raise InputError(
-            f"{culprit} needs at least {n_bytes / 2**30:,.1f} GiB, this machine has {available / 2**30:,.1f}; lower it"
-        )
-
-
-def physical_memory() -> int | None:
-    """Bytes of main memory, or None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def skeleton(config: Config, n_units: int) -> AbstractEnergy:

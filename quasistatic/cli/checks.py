@@ -13,6 +13,11 @@ def check_digits(data: Any) -> None:
         for name in ("digits", "masses", "pool", "noise", "n_copies"):
             if getattr(data, name) != type(data).model_fields[name].default:
                 raise InputError(f"data.{name} is for data.source = 'mnist', not {data.source!r}; drop it")
+    if data.labels:
+        if data.source not in ("digits", "mnist") or not data.binary or data.digits is not None:
+            raise InputError(
+                "data.labels is for binary digits or MNIST, all classes; drop it, or data.binary and data.digits"
+            )
     if data.masses is not None and data.digits is None:
         raise InputError("data.masses are proportions of data.digits; give the digits, too")
     if data.masses is not None and data.digits is not None and len(data.masses) != len(data.digits):

@@ -45,15 +45,17 @@ class DataSection(_Section):
     """Origin of the samples. `n_samples` is for drawn data, `heldout_fraction` files, the keys from `binary` on MNIST.
 
     `digits` keeps only these digits, in the proportions `masses`; `pool` averages squares of pixels, `noise` is added
-    to grey values, `n_copies` times to each training image.
+    to grey values, `n_copies` times to each training image. With `labels` (digits, MNIST) the class of a sample follows
+    its pixels, one unit for each class: `sample --label 3` then generates threes.
     """
 
-    source: Literal["digits", "mnist", "ising", "mixture", "file"]
+    source: Literal["digits", "mnist", "cifar10", "ising", "mixture", "file"]
     path: Annotated[str, Field(min_length=1)] | None = None
     batch_size: Count = 0
     n_samples: Annotated[int, Field(ge=10, le=10**8)] = 20000
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     binary: bool = True
+    labels: bool = False
     digits: list[Annotated[int, Field(ge=0, le=9)]] | None = None
     masses: list[Annotated[float, Field(gt=0)]] | None = None
     pool: Literal[1, 2, 4, 7] = 1

@@ -11,7 +11,8 @@ import numpy as np
 from rich.console import Console
 
 from quasistatic._keys import named
-from quasistatic.cli.build import load_data, make_kernel
+from quasistatic.cli.build import make_kernel
+from quasistatic.cli.data import load_data
 from quasistatic.cli.load import LoadedRun, load
 from quasistatic.cli.replay import is_short, start_law
 from quasistatic.cli.sampling import chosen_walkers

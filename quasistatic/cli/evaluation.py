@@ -15,9 +15,10 @@ import jax
 import numpy as np
 
 from quasistatic._results import Estimate
-from quasistatic.cli.build import load_data, make_kernel
+from quasistatic.cli.build import make_kernel
 from quasistatic.cli.config import Config
 from quasistatic.cli.custom import base_law
+from quasistatic.cli.data import load_data
 from quasistatic.cli.folders import check_same_data, with_data
 from quasistatic.cli.live import with_error
 from quasistatic.cli.load import load

@@ -206,8 +206,9 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "kind": dataset.kind,
-        "event_shape": list(shape) if shape is not None and len(shape) == 2 else None,
+        "event_shape": list(shape) if shape is not None and len(shape) in (2, 3) else None,
         "n_units": int(train[0].size),
+        "n_labels": dataset.n_labels,
         "n_train": len(train),
         "n_heldout": 0 if dataset.heldout is None else len(dataset.heldout),
         "n_test": None if dataset.test is None else len(dataset.test),

@@ -188,6 +188,9 @@ def sample(
         list[str] | None,
         typer.Option(metavar="FIRST:STOP=VALUES", help="Hold coordinates, such as 784:786=0,1; may be repeated."),
     ] = None,
+    label: Annotated[
+        int | None, typer.Option(help="Hold this class, of a run with data.labels.", show_default=False)
+    ] = None,
 ) -> None:
     """Draw samples from a trained model; of short runs, by the protocol it was trained with."""
     from quasistatic.cli.nudged_config import is_nudged
@@ -207,6 +210,7 @@ def sample(
         n_rungs=rungs,
         target=acceptance,
         clamp=clamp or (),
+        label=label,
     )
 
 

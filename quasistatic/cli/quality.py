@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from quasistatic._keys import named
-from quasistatic.cli.build import load_data, make_kernel
+from quasistatic.cli.build import make_kernel
+from quasistatic.cli.data import load_data
 from quasistatic.cli.folders import check_same_data, with_data
 from quasistatic.cli.live import Steps
 from quasistatic.cli.load import LoadedRun, load
@@ -81,7 +82,7 @@ def quality_run(
         "times": times_around(k, longest),
     }  # fmt: skip
     done = _stored(run.path / FILE, found)
-    reference = Reference(judged, n=min(n_chains, 1000), image_shape=run.image_shape)
+    reference = Reference(judged, n=min(n_chains, 1000), image_shape=None if run.n_labels else run.image_shape)
     with Steps(f"{run.path.name}: quality") as progress:
         for i, age in enumerate(ages):
             if age not in done:

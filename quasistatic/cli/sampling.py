@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from jaxtyping import Array, Float
 
 from quasistatic._keys import named
 from quasistatic._types import Key
-from quasistatic.cli.build import fits_memory, make_kernel
+from quasistatic.cli.build import make_kernel
+from quasistatic.cli.data import fits_memory
 from quasistatic.cli.live import Steps
 from quasistatic.cli.load import LoadedRun, load
 from quasistatic.cli.replay import clamps_of, is_short, moved_on, replayed
@@ -41,6 +43,7 @@ def sample_run(
     n_rungs: int = 10,
     target: float = 0.3,
     clamp: Sequence[str] = (),
+    label: int | None = None,
 ) -> None:
     """Draws samples and writes them.
 
@@ -56,6 +59,7 @@ def sample_run(
         n_rungs: temperatures of `tempering`.
         target: acceptance between the rungs of `ptt`.
         clamp: coordinates to hold, see `replay.clamps_of`.
+        label: class to hold, of runs with `data.labels`.
 
     Raises:
         InputError: a bad option, or a run without what is asked for.
@@ -66,7 +70,7 @@ def sample_run(
     steps = (run.settings.kernel.n_sweeps if is_short(run) else N_STEPS) if steps is None else steps
     _check(run, n, steps, seed, path)
     energy = run.model_of(which)
-    held, key = clamps_of(clamp, run.n_units), jax.random.key(seed)
+    held, key = clamps_of([*clamp, *_label(run, label)], run.n_units), jax.random.key(seed)
     source = f"the start of its runs ({run.settings.short_run.start})" if is_short(run) else "the stored walkers"
     about: dict[str, Any] = {}
     x: Any
@@ -88,7 +92,7 @@ def sample_run(
             else:
                 x, beta = chosen_walkers(named(key, "choose"), run, n, which)
                 x, u = moved_on(named(key, "move"), run, energy, x, beta=beta, **options)
-    _write(path, np.asarray(x), np.asarray(u), run.image_shape)
+    _write(path, np.asarray(x), np.asarray(u), run.colour_shape or run.image_shape)
     summary = {
         "run": str(run.path),
         "path": str(path),
@@ -111,6 +115,18 @@ def sample_run(
     else:
         clamped_too = f", {len(held[0]):,} values held" if len(held[0]) else ""
         print(f"{n:,} samples, {steps:,} sweeps from {source} ({which} parameters{clamped_too}): {path}")
+
+
+def _label(run: LoadedRun, label: int | None) -> list[str]:
+    """The clamps that hold a class."""
+    if label is None:
+        return []
+    n, size = run.n_units, run.n_labels
+    if not size:
+        raise InputError(f"{run.path} was trained without labels; set data.labels = true when training")
+    if not 0 <= label < size:
+        raise InputError(f"--label must lie between 0 and {size - 1}, got {label}")
+    return [f"{n - size}:{n}=" + ",".join("1" if c == label else "0" for c in range(size))]
 
 
 def stored_beta(run: LoadedRun, which: str) -> float:
@@ -162,19 +178,20 @@ def _check(run: LoadedRun, n: int, steps: int, seed: int, path: Path) -> None:
         raise InputError(f"samples are written as {', '.join(FORMATS)}, got {path.name!r}; change --out")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"cannot write {path}: {path if path.is_dir() else path.parent} is no place for a file")
-    if path.suffix == ".png" and run.image_shape is None and run.n_units != 2:
+    if path.suffix == ".png" and run.image_shape is None and run.colour_shape is None and run.n_units != 2:
         raise InputError("a .png needs images or points in the plane, and this run has neither; use .npz")
     fits_memory(8 * n * (4 * run.n_units + 2 * run.settings.model.n_hidden), f"--n = {n}")
 
 
-def _write(path: Path, x: np.ndarray, u: np.ndarray, image_shape: tuple[int, int] | None) -> None:
+def _write(path: Path, x: np.ndarray, u: np.ndarray, image_shape: tuple[int, ...] | None) -> None:
     try:
         if path.suffix == ".npy":
             np.save(path, x)
         elif path.suffix == ".npz":
             np.savez(path, x=x, potential=u)
         elif image_shape is not None:
-            _picture(path, x[:MAX_SHOWN].reshape(-1, *image_shape))
+            shown = x[:MAX_SHOWN].reshape(min(len(x), MAX_SHOWN), -1)[:, : math.prod(image_shape)]
+            _picture(path, shown.reshape(-1, *image_shape))
         else:
             _scatter(path, x)
     except OSError as error:
@@ -182,20 +199,21 @@ def _write(path: Path, x: np.ndarray, u: np.ndarray, image_shape: tuple[int, int
 
 
 def _picture(path: Path, images: np.ndarray) -> None:
-    """Images side by side, dark on light, enlarged without smoothing."""
+    """Images side by side, grey ones dark on light, enlarged without smoothing."""
     from matplotlib.image import imsave
 
-    n, height, width = images.shape
+    n, height, width, *channels = images.shape
     columns = int(np.ceil(np.sqrt(n)))
     rows = -(-n // columns)
     low, high = float(images.min()), float(images.max())
     scaled = (images - low) / (high - low if high > low else 1.0)
-    canvas = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1))
+    canvas = np.zeros((rows * (height + 1) + 1, columns * (width + 1) + 1, *channels))
     for i, image in enumerate(scaled):
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
         canvas[top : top + height, left : left + width] = image
     factor = max(1, round(PIXELS / canvas.shape[1]))
-    imsave(path, np.kron(1 - canvas, np.ones((factor, factor))), cmap="gray", vmin=0, vmax=1)
+    canvas = canvas if channels else 1 - canvas
+    imsave(path, canvas.repeat(factor, 0).repeat(factor, 1), cmap="gray", vmin=0, vmax=1)
 
 
 def _scatter(path: Path, x: np.ndarray) -> None:

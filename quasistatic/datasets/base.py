@@ -30,6 +30,7 @@ class Dataset:
         event_shape: Shape of one sample before it was flattened, such as `(8, 8)`; `None` without one.
         kind: "binary" {0, 1}, "spin" {-1, 1}, "real", or "categorical" (integer codes).
         provenance: Where the samples come from and the SHA-256 of what was read; values for JSON.
+        n_labels: Last values of a sample that say its class, not part of `event_shape`.
 
     Raises:
         InputError: If a part is empty, is not float32, holds NaN or infinity, has samples of another shape
@@ -43,6 +44,7 @@ class Dataset:
     event_shape: tuple[int, ...] | None
     kind: Kind
     provenance: dict[str, Any]
+    n_labels: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -61,7 +63,7 @@ class Dataset:
                 raise InputError(f"{name} has samples of shape {x.shape[1:]}, the training data of shape {event}")
             if self.kind in LEVELS:
                 require_binary(x, LEVELS[self.kind], name=name)
-        if self.event_shape is not None and math.prod(self.event_shape) != math.prod(event):
+        if self.event_shape is not None and math.prod(self.event_shape) + self.n_labels != math.prod(event):
             raise InputError(f"event_shape {self.event_shape} does not hold the {math.prod(event)} values of a sample")
 
 

@@ -179,6 +179,30 @@ def labelled_mnist(path: str | Path | None = None, *, n_heldout: int = 5000, wit
     return Labelled(data, labels, 10)
 
 
+def with_labels(labelled: Labelled) -> Dataset:
+    """Binary samples followed by their class, one unit each: a joint model of both generates by class, and classifies.
+
+    Args:
+        labelled: samples with values in [0, 1], which become 1 where they are at least a half.
+    """
+    data = labelled.dataset
+
+    def joint(part: str) -> np.ndarray | None:
+        x = getattr(data, part)
+        if x is None:
+            return None
+        return np.concatenate([(x >= 0.5).astype(np.float32), np.eye(labelled.n_classes, dtype=np.float32)[
+            labelled.labels[part]
+        ]], axis=1)  # fmt: skip
+
+    train = joint("train")
+    assert train is not None
+    provenance = data.provenance | {"rule": "1 where grey is at least half; then the class, one unit each"}
+    return Dataset(
+        data.name, train, joint("heldout"), joint("test"), data.event_shape, "binary", provenance, labelled.n_classes
+    )
+
+
 def _grey(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from quasistatic.diagnose.evidence import Evidence, Probe
+from quasistatic.errors import InputError
 from quasistatic.evaluate.mixing import linear_drift
 from quasistatic.run import Run
 from quasistatic.train.alarm import FACTOR, growth
@@ -13,12 +16,14 @@ FEWEST_FLIPS = 1e-3
 WORSE = 0.1
 """Share of the first score by which the last one may be below it."""
 MIN_ROWS = 8
+WORSE_LATER = 3.0
+"""Second-moment error of the longest runs over the least one that tells a model of short runs."""
 
 
 def recorded_evidence(run: Run, probe: Probe | None) -> list[Evidence]:
-    """What `metrics.csv` and `result.json` say about the regime."""
+    """What `metrics.csv`, `result.json` and, where `quality` has been run, `quality.json` say about the regime."""
     del probe
-    found = _outcome(run)
+    found = [*_outcome(run), *_quality(run)]
     if not run.has("metrics.csv"):
         return found
     table = run.metrics
@@ -40,6 +45,32 @@ def _outcome(run: Run) -> list[Evidence]:
     if regime is None:
         return []
     return [Evidence("outcome", 1.0, 1.0, None, regime, f"the run ended itself: {outcome}")]
+
+
+def _quality(run: Run) -> list[Evidence]:
+    """Samples that are best at the `k` of the training and worse later are made by the dynamics, not by the model."""
+    path = run.path / "quality.json"
+    if not path.is_file():
+        return []
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        k, times, last = int(read["k"]), list(read["times"]), list(read["ages"].values())[-1]
+        errors = [np.nan if e is None else float(e) for e in last["scores"]["second_error"]]
+        crossing, forgotten = last["gap"]["crossing"], last["mixing_time"]
+        best = int(np.nanargmin(errors))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}); delete it, or run quality again") from None
+    ratio, t = errors[-1] / max(errors[best], np.finfo(float).tiny), times[best]
+    is_best_at_k = ratio > WORSE_LATER and k / 2 <= t <= 2 * k
+    met = "never meets" if crossing is None else f"meets at t = {crossing:.3g}"
+    words = (
+        f"second-moment error of samples after {times[-1]:,} sweeps over the least, which is at t = {t:,} (k = {k:,}); "
+        f"their mean potential {met} that of the data; mixing time "
+        + (f"above {times[-1] // 2:,}" if forgotten is None else f"about {forgotten:,}")
+        + " sweeps"
+    )
+    regime = "out_of_equilibrium" if is_best_at_k else None
+    return [Evidence("quality against sampling time", ratio, WORSE_LATER, None, regime, words)]
 
 
 def _score(table: dict[str, np.ndarray]) -> list[Evidence]:

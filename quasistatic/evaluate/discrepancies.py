@@ -232,8 +232,13 @@ def log_power(x: Float[np.ndarray, "n d"], shape: tuple[int, int]) -> Float[np.n
 
 
 def squared_distances(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
-    """All squared Euclidean distances, in float32; exact for integer values, so that ties are ties."""
-    a, b = np.asarray(x, np.float32), np.asarray(y, np.float32)
+    """All squared Euclidean distances, in float32; exact for integer values, so that ties are ties.
+
+    A common offset, rounded so that integers stay integers, is taken off before numbers are squared.
+    """
+    a, b = np.asarray(x), np.asarray(y)
+    offset = np.round(b.mean(0, dtype=np.float64)) if len(b) else 0.0
+    a, b = ((part - offset).astype(np.float32) for part in (a, b))
     product = a @ b.T
     product *= -2
     product += np.einsum("ij,ij->i", a, a)[:, None]

@@ -78,10 +78,10 @@ def walker_tiles(
     if x is None or image_shape is None:
         return None
     n_pixels = image_shape[0] * image_shape[1]
-    if int(np.prod(x.shape[1:])) != n_pixels:
+    if int(np.prod(x.shape[1:])) < n_pixels:
         return None
     chosen = np.unique(np.linspace(0, len(x) - 1, min(n_max, len(x))).astype(int))
-    return x[chosen].reshape(-1, *image_shape)
+    return x[chosen].reshape(len(chosen), -1)[:, :n_pixels].reshape(-1, *image_shape)  # what follows are labels
 
 
 def filter_tiles(
@@ -89,10 +89,10 @@ def filter_tiles(
 ) -> Float[np.ndarray, "n height width"] | None:
     """Weights of the hidden units of an RBM as images, the largest norm first."""
     matrix = weight_matrix(arrays)
-    if matrix is None or image_shape is None or len(matrix) != image_shape[0] * image_shape[1]:
+    if matrix is None or image_shape is None or len(matrix) < image_shape[0] * image_shape[1]:
         return None
     largest = np.argsort(-np.linalg.norm(matrix, axis=0), kind="stable")[:n_max]
-    return matrix.T[largest].reshape(-1, *image_shape)
+    return matrix.T[largest][:, : image_shape[0] * image_shape[1]].reshape(-1, *image_shape)
 
 
 def filters_through_ages(
@@ -119,12 +119,12 @@ def filters_through_ages(
     wanted = np.geomspace(max(steps[-1] / 64, 1), max(steps[-1], 1), n_ages)
     chosen = np.unique([np.argmin(np.abs(steps - step)) for step in wanted])
     matrices = [weight_matrix(ages[i][1]) for i in chosen]
-    found = [m for m in matrices if m is not None and len(m) == image_shape[0] * image_shape[1]]
+    found = [m for m in matrices if m is not None and len(m) >= image_shape[0] * image_shape[1]]
     if len(found) < len(chosen) or len({m.shape for m in found}) > 1:
         return None
     largest = np.argsort(-np.linalg.norm(found[-1], axis=0), kind="stable")[:n_filters]
     tiles = np.concatenate([m.T[largest] for m in found])
-    return [ages[i][0] for i in chosen], tiles.reshape(-1, *image_shape)
+    return [ages[i][0] for i in chosen], tiles[:, : image_shape[0] * image_shape[1]].reshape(-1, *image_shape)
 
 
 def weight_matrix(arrays: Arrays) -> Float[np.ndarray, "n_visible n_hidden"] | None:

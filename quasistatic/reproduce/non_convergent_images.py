@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from quasistatic._keys import named
-from quasistatic.cli.build import load_data
+from quasistatic.cli.data import load_data
 from quasistatic.cli.load import LoadedRun, load
 from quasistatic.cli.quality import quality_run
 from quasistatic.cli.replay import moved_on, replayed
@@ -73,9 +73,10 @@ def check(folder: Path, is_quick: bool) -> tuple[list[Row], dict[str, Any]]:
         _at_most(f"short runs over halves (roots, n = {half})", FACTOR, ratio, is_quick),
         _at_most("short runs over the better of PCD (squares)", 1.0, margin, is_quick),
         _at_most("seconds for 1,000 images", 30.0, seconds, is_quick),
+        _at_most("minutes of training", 60.0, float(short.metrics["time_elapsed"][-1]) / 60, is_quick),
     ]
     if not is_quick:
-        quality_run(short.path, is_json=False, which="last", data=None, n_chains=500, longest=4 * k, n_ages=3)
+        quality_run(short.path, is_json=False, which="averaged", data=None, n_chains=500, longest=4 * k, n_ages=3)
     figure = drawn(key, short, test, {"short runs": images, "PCD, same noise": noise, "PCD's walkers": walkers})
     return rows, {"non-convergent-images": figure}
 
@@ -109,12 +110,12 @@ def trained(out: Path, method: str, is_quick: bool) -> LoadedRun:
 
 
 def generated(key: Any, run: LoadedRun, *, n: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Samples after so many steps from uniform noise, whatever the method of the run."""
-    beta = run.settings.model.beta
+    """Samples of the averaged model after so many steps from uniform noise, whatever the method of the run."""
+    beta, model = run.settings.model.beta, run.averaged or run.model
     if run.settings.training.method == "short-run":
-        return replayed(key, run, run.model, n=n, steps=steps, beta=beta)
+        return replayed(key, run, model, n=n, steps=steps, beta=beta)
     x = starts.box(-1.0, 1.0, run.n_units).sample_exact(named(key, "start"), 1.0, n)
-    return moved_on(named(key, "move"), run, run.model, x, steps=steps, beta=beta)
+    return moved_on(named(key, "move"), run, model, x, steps=steps, beta=beta)
 
 
 def own_walkers(key: Any, run: LoadedRun, *, n_snapshots: int) -> np.ndarray:

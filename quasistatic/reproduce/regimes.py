@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from quasistatic.cli.build import load_data
+from quasistatic.cli.data import load_data
 from quasistatic.cli.diagnosing import probe_of
 from quasistatic.cli.load import LoadedRun, load
 from quasistatic.cli.sampling import chosen_walkers

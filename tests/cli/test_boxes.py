@@ -7,8 +7,9 @@ import optax
 import pytest
 
 import quasistatic as qs
-from quasistatic.cli.build import load_data, make_model, make_trainer
+from quasistatic.cli.build import make_model, make_trainer
 from quasistatic.cli.config import load_config
+from quasistatic.cli.data import load_data
 from quasistatic.energies import UniformBox
 from quasistatic.errors import InputError
 from quasistatic.train import run_chunk

@@ -74,6 +74,33 @@ def test_files_alone(tmp_path: Path):
     assert growth.value is not None and growth.value > 2.9 and "runs away" in growth.words
 
 
+def quality_of(folder: Path, errors: list[float | None], *, k: int = 8) -> Run:
+    """A run folder with the file that `quality` writes."""
+    run = run_of(folder)
+    last = {"scores": {"second_error": errors}, "gap": {"crossing": 8.3}, "mixing_time": None}
+    (folder / "quality.json").write_text(
+        json.dumps({"k": k, "times": [1, 4, 8, 16, 100], "ages": {"1": {}, "9": last}})
+    )
+    return run
+
+
+def test_quality_against_sampling_time_is_evidence(tmp_path: Path):
+    def said(*errors: float | None, k: int = 8) -> Evidence:
+        found = recorded_evidence(quality_of(tmp_path, list(errors), k=k), None)
+        return next(item for item in found if item.name == "quality against sampling time")
+
+    worse = said(9.0, 2.0, 1.0, 3.0, 30.0)
+    assert worse.regime == "out_of_equilibrium" and worse.value == pytest.approx(30.0)
+    assert "t = 8 (k = 8)" in worse.words and "meets at t = 8.3" in worse.words
+    assert said(9.0, 2.0, 1.0, 1.1, 2.9).regime is None, "worse, but less than three times"
+    assert said(9.0, 5.0, 3.0, 2.0, 1.0).regime is None, "an equilibrium model gets better and stays"
+    assert said(1.0, 9.0, 9.0, 9.0, 9.0, k=8).regime is None, "best, but not at k"
+    assert said(None, 2.0, 1.0, 3.0, 30.0).regime == "out_of_equilibrium"
+    (tmp_path / "quality.json").write_text('{"k": 8, "times": [1')
+    with pytest.raises(InputError, match="damaged"):
+        recorded_evidence(Run(tmp_path), None)
+
+
 def rbm(scale: float) -> RBM:
     """Skewed couplings of some size around zero fields."""
     i, j = np.arange(N)[:, None], np.arange(M)[None, :]

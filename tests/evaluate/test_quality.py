@@ -23,7 +23,7 @@ from quasistatic.evaluate import (
     times_around,
     visible_autocorrelation,
 )
-from quasistatic.evaluate.discrepancies import compressed_size
+from quasistatic.evaluate.discrepancies import compressed_size, squared_distances
 from quasistatic.kernels import BlockGibbs, Langevin
 from quasistatic.thermo import Controls
 from tests.laws import enumeration
@@ -290,3 +290,14 @@ def test_autocorrelation_of_a_chain_with_known_memory():
     assert found.exponential == pytest.approx(-1 / np.log(phi), rel=0.03)
     with pytest.raises(InputError, match="never move"):
         visible_autocorrelation(np.ones((5, 3, 2)))
+
+
+def test_distances_do_not_suffer_from_an_offset():
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(40, 7)), rng.normal(size=(30, 7))
+    exact = ((x[:, None] - y[None]) ** 2).sum(-1)
+    np.testing.assert_allclose(squared_distances(x + 5e4, y + 5e4), exact, rtol=1e-4, atol=1e-4)
+    whole = rng.integers(0, 2, (40, 7)).astype(float)
+    np.testing.assert_array_equal(
+        squared_distances(whole, whole[:9]), ((whole[:, None] - whole[None, :9]) ** 2).sum(-1)
+    )
