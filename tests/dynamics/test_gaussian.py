@@ -263,3 +263,20 @@ BAD = {
 def test_bad_input(name):
     with pytest.raises(InputError):
         BAD[name]()
+
+
+@pytest.mark.parametrize("mode", [LangevinMode(start=0.7), UnadjustedMode(start=0.7, step=0.1)])
+def test_infinite_time_is_equilibrium(mode):
+    """`k = inf` is what long times tend to; a mode without equilibrium is named."""
+    model = GaussianModel(mode, np.array([0.5, -1.0]))
+    mean, covariance = np.array([0.3, -0.2]), np.array([[2.0, 0.5], [0.5, 1.0]])
+    j, h = model.learned(mean, covariance, np.inf)
+    np.testing.assert_allclose(model.covariance(j, np.inf), covariance, atol=1e-12)
+    np.testing.assert_allclose(model.mean(j, h, np.inf), mean, atol=1e-12)
+    np.testing.assert_allclose(model.covariance(j, 4000), covariance, atol=1e-12)
+    np.testing.assert_allclose(model.mean(j, h, 4000), mean, atol=1e-12)
+    assert abs(model.divergence(j, h, np.inf, mean, covariance)) < 1e-12
+    found = model.learning(covariance, np.inf, np.eye(2), np.array([0.0, 60.0]))[-1]
+    np.testing.assert_allclose(found, j, atol=1e-6)
+    with pytest.raises(OutOfReach, match="no equilibrium"):
+        model.covariance(-np.eye(2), np.inf)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 
 from quasistatic.errors import InputError
-from quasistatic.evaluate.dynamics.base import Real
+from quasistatic.evaluate.dynamics.base import OutOfReach, Real
 from quasistatic.evaluate.dynamics.langevin import LangevinMode
 from quasistatic.evaluate.dynamics.unadjusted import UnadjustedMode
 
@@ -37,16 +37,15 @@ class GaussianModel:
     start_mean: Vector | None = None
 
     def covariance(self, stiffness: Matrix, t: float) -> Matrix:
-        """`C_t(J)`, shape `(d, d)`. Args: `J`; time."""
+        """`C_t(J)`, shape `(d, d)`. Args: `J`; time, `inf` for equilibrium."""
         j, modes = _eigen(stiffness)
-        return (modes * self.mode.moment(j, t)) @ modes.T
+        return (modes * self._moves(j, t)[0]) @ modes.T
 
     def mean(self, stiffness: Matrix, field: Vector, t: float) -> Vector:
-        """`m_t(J, h)`, shape `(d,)`. Args: `J`; `h`; time."""
+        """`m_t(J, h)`, shape `(d,)`. Args: `J`; `h`; time, `inf` for equilibrium."""
         j, modes = _eigen(stiffness)
-        return modes @ (
-            self.mode.decay(j, t) * (modes.T @ self._origin(len(j))) + self.mode.response(j, t) * (modes.T @ field)
-        )
+        _, decay, response = self._moves(j, t)
+        return modes @ (decay * (modes.T @ self._origin(len(j))) + response * (modes.T @ field))
 
     def learned(self, mean: Vector, covariance: Matrix, k: float, *, from_data: bool = False) -> tuple[Matrix, Vector]:
         """`J*` and `h*` of training with `k` steps.
@@ -54,7 +53,7 @@ class GaussianModel:
         Args:
             mean: `m_D`, shape `(d,)`.
             covariance: `C_D`, shape `(d, d)`, positive definite.
-            k: training steps.
+            k: training steps, `inf` for equilibrium.
             from_data: walkers start from the data (CD-k) and not from the model's start.
 
         Raises:
@@ -65,7 +64,8 @@ class GaussianModel:
             raise InputError(f"the covariance must be positive definite; its least eigenvalue is {d[0]:.3g}")
         j = np.array([(self.mode.like(float(x)) if from_data else self.mode).learned(float(x), k) for x in d])
         start = mean if from_data else self._origin(len(d))
-        along = (modes.T @ mean - self.mode.decay(j, k) * (modes.T @ start)) / self.mode.response(j, k)
+        _, decay, response = self._moves(j, k)
+        along = (modes.T @ mean - decay * (modes.T @ start)) / response
         return (modes * j) @ modes.T, modes @ along
 
     def second_error(self, stiffness: Matrix, t: float, covariance: Matrix) -> float:
@@ -101,6 +101,15 @@ class GaussianModel:
         start = np.asarray(stiffness, float).ravel()
         found = solve_ivp(flow, (0.0, float(times[-1])), start, "DOP853", times, rtol=1e-11, atol=1e-13)
         return found.y.T.reshape(-1, d, d)
+
+    def _moves(self, j: Vector, t: float) -> tuple[Vector, Vector, Vector]:
+        """Variance, decay and response of every mode; at `t = inf` those of equilibrium. Raises: OutOfReach."""
+        if t != np.inf:
+            return self.mode.moment(j, t), self.mode.decay(j, t), self.mode.response(j, t)
+        variances = np.array([self.mode.equilibrium(float(x)) for x in j])
+        if not np.isfinite(variances).all():
+            raise OutOfReach(f"a mode of stiffness {j[~np.isfinite(variances)][0]:.6g} has no equilibrium")
+        return variances, np.zeros_like(j), 1 / j
 
     def _origin(self, d: int) -> Vector:
         return np.zeros(d) if self.start_mean is None else np.asarray(self.start_mean, float)
