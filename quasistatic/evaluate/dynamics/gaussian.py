@@ -102,7 +102,7 @@ class GaussianModel:
         found = solve_ivp(flow, (0.0, float(times[-1])), start, "DOP853", times, rtol=1e-11, atol=1e-13)
         return found.y.T.reshape(-1, d, d)
 
-    def _moves(self, j: Vector, t: float) -> tuple[Vector, Vector, Vector]:
+    def _moves(self, j: Vector, t: float) -> tuple[Real, Real, Real]:
         """Variance, decay and response of every mode; at `t = inf` those of equilibrium. Raises: OutOfReach."""
         if t != np.inf:
             return self.mode.moment(j, t), self.mode.decay(j, t), self.mode.response(j, t)
