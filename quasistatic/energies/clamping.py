@@ -70,7 +70,7 @@ def clamped(energy: AbstractEnergy, n: int, at: Any, values: Any) -> tuple[Abstr
         raise InputError("every coordinate is clamped; leave some free")
     if isinstance(energy, RBM):
         kind: type[Any] = type(energy.visible)
-        kind(len(at)).validate(values[None], name="clamp")
+        _check_states(kind.levels, values)
         held = jnp.asarray(values, energy.weights.dtype)
         return RBM(
             energy.weights[free], energy.visible_bias[free], energy.hidden_bias + held @ energy.weights[at],
@@ -78,16 +78,23 @@ def clamped(energy: AbstractEnergy, n: int, at: Any, values: Any) -> tuple[Abstr
         ), free  # fmt: skip
     if isinstance(energy, Pairwise):
         kind = type(energy.units)
-        kind(len(at)).validate(values[None], name="clamp")
+        _check_states(kind.levels, values)
         fields = energy.fields[free] + energy.coupling_matrix()[np.ix_(free, at)] @ jnp.asarray(values)
         edges, place = np.asarray(energy.edges), np.full(n, -1)
         place[free] = np.arange(len(free))
         inside = (place[edges] >= 0).all(1)
         couplings = energy.couplings[np.flatnonzero(inside)]
         return Pairwise(fields, couplings, jnp.asarray(place[edges[inside]]), kind(len(free))), free
+    _check_states(getattr(energy, "levels", None), values)
+    return Clamped(energy, jnp.asarray(free), jnp.zeros(n).at[at].set(jnp.asarray(values, float))), free
+
+
+def _check_states(levels: tuple[float, ...] | None, values: np.ndarray) -> None:
+    """Raises InputError for clamped values that are no states of the model."""
     if not np.isfinite(values).all():
         raise InputError("clamped values must be finite")
-    levels = getattr(energy, "levels", None)
-    if levels is not None and not np.isin(values, levels).all():
-        raise InputError(f"clamped values must be states of the model, {tuple(levels)}")
-    return Clamped(energy, jnp.asarray(free), jnp.zeros(n).at[at].set(jnp.asarray(values, float))), free
+    if levels is not None and not (known := np.isin(values, levels)).all():
+        states = " and ".join(f"{level:g}" for level in levels)
+        raise InputError(
+            f"clamped units have the states {states}, got {values[~known][0]:g}; hold them at one of these"
+        )
