@@ -89,7 +89,7 @@ def _at_most(quantity: str, bound: float, value: float, is_quick: bool) -> Row:
 
 def trained(out: Path, method: str, is_quick: bool) -> LoadedRun:
     """The run of one method, trained or gone on with where it is not finished."""
-    settings = QUICK + "record.every=3 record.checkpoint_every=3 record.n_ages=1 " if is_quick else ""
+    settings = QUICK + "record.every=3 record.checkpoint_every=3 record.n_ages=1 record.n_probes=0 " if is_quick else ""
     if method == "pcd":
         # another method takes none of the keys of short runs
         settings = settings.replace("short_run.k=4 ", "")
