@@ -25,6 +25,7 @@ from quasistatic.evaluate import (
 )
 from quasistatic.evaluate.discrepancies import compressed_size, squared_distances
 from quasistatic.kernels import BlockGibbs, Langevin
+from quasistatic.reproduce.non_convergent_images import of_few
 from quasistatic.thermo import Controls
 from tests.laws import enumeration
 
@@ -301,3 +302,16 @@ def test_distances_do_not_suffer_from_an_offset():
     np.testing.assert_array_equal(
         squared_distances(whole, whole[:9]), ((whole[:, None] - whole[None, :9]) ** 2).sum(-1)
     )
+
+
+def test_snapshots_of_the_same_walkers_are_no_more_samples():
+    """Walkers of the data's law, looked at eight times: together they look wrong, one by one they do not."""
+    rng = np.random.default_rng(9)
+    snapshots = np.repeat(rng.normal(size=(1, 64, 4)), 8, axis=0) + 1e-3 * rng.normal(size=(8, 64, 4))
+    data, widths = rng.normal(size=(2000, 4)), np.array([1.0, 2.0])
+    together = discrepancy(snapshots.reshape(512, 4), data[:512], widths)
+    assert together.squared > 3 * together.stderr  # the same bound that the honest comparison must keep
+    found = of_few(snapshots, data, widths)
+    assert abs(found.squared) < 3 * found.stderr
+    shifted = of_few(snapshots + 1.0, data, widths)
+    assert shifted.squared > 5 * shifted.stderr
