@@ -73,7 +73,7 @@ def build(config: Config) -> Parts:
     for part, name in ((x, "training data"), (dataset.heldout, "held-out data")):
         if part is not None and len(part):
             model.validate(np.asarray(part), name=name)
-    if dataset.n_labels and config.model.kind in ("convnet", "mixture"):
+    if dataset.n_labels and config.model.kind in ("convnet", "mlp", "mixture"):
         raise InputError(
             f"data.labels is for models of binary units, not model.kind = {config.model.kind!r}; use rbm or pairwise"
         )

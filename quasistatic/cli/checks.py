@@ -14,9 +14,11 @@ def check_digits(data: Any) -> None:
             if getattr(data, name) != type(data).model_fields[name].default:
                 raise InputError(f"data.{name} is for data.source = 'mnist', not {data.source!r}; drop it")
     if data.labels:
-        if data.source not in ("digits", "mnist") or not data.binary or data.digits is not None:
+        if data.source not in ("digits", "mnist"):
+            raise InputError(f"data.labels is for data.source = 'digits' or 'mnist', not {data.source!r}; drop it")
+        if not data.binary or data.digits is not None or data.pool > 1:
             raise InputError(
-                "data.labels is for binary digits or MNIST, all classes; drop it, or data.binary and data.digits"
+                "data.labels goes with all classes of whole binary images; drop data.binary = false, digits and pool"
             )
     if data.masses is not None and data.digits is None:
         raise InputError("data.masses are proportions of data.digits; give the digits, too")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from quasistatic.cli.load import load
+from quasistatic.cli.sampling import stored_beta
 from quasistatic.energies import RBM
 from quasistatic.errors import InputError
 from quasistatic.interchange import write_rbms
@@ -32,10 +33,13 @@ def export_run(folder: Path, file: Path, *, which: str = "last") -> None:
     archive = run.checkpoint("last")
     kind = "raw" if which == "last" else "averaged"
     models: dict[int, Any] = {step: run.model_at(step, kind) for step, _ in run.ages()}
-    models[int(archive["step"])] = model
+    # a regulator may have changed the temperature from age to age
+    betas = {step: float(age.meta.get("beta", config.model.beta)) for step, age in run.ages()}
+    last = int(archive["step"])
+    models[last], betas[last] = model, stored_beta(run, "last")
     walkers = archive["ensemble/x"]
     write_rbms(
-        file, dict(sorted(models.items())), beta=config.model.beta,
+        file, dict(sorted(models.items())), beta=betas,
         chains=walkers if walkers.ndim == 2 and walkers.shape[1] == model.visible.size else None,
         batch_size=config.data.batch_size, n_sweeps=config.kernel.n_sweeps, rate=config.optimiser.rate,
         l1=config.training.l1, l2=config.training.l2, seed=config.run.seed,

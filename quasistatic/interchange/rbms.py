@@ -87,7 +87,7 @@ def write_rbms(
     path: str | Path,
     models: Mapping[int, RBM],
     *,
-    beta: float = 1.0,
+    beta: float | Mapping[int, float] = 1.0,
     chains: Any = None,
     batch_size: int = 0,
     n_sweeps: int = 1,
@@ -102,15 +102,15 @@ def write_rbms(
     Args:
         path: HDF5 file, which must not exist.
         models: RBM by update, at least one, of {0, 1} or spin units.
-        beta: inverse temperature of all of them, which the parameters take in.
+        beta: inverse temperature of all of them, or by update; the parameters take it in.
         chains: visible states in the RBM's own values, shape `(n, n_visible)`; None for none, written as one row of 0.
-        batch_size: of the training, as the others: sweeps per update (`gibbs_steps`), rate, penalties, seed.
-        n_sweeps: see there.
-        rate: see there.
-        l1: see there.
-        l2: see there.
-        seed: see there.
-        seconds: time by update.
+        batch_size: data rows per update.
+        n_sweeps: sweeps per update, there `gibbs_steps`.
+        rate: learning rate.
+        l1: penalty on absolute weights.
+        l2: penalty on squared weights.
+        seed: seed of the training.
+        seconds: time since the start by update.
 
     Raises:
         InputError: the file exists, other units, or h5py is missing.
@@ -120,7 +120,8 @@ def write_rbms(
         raise InputError("there is no model to write; give at least one")
     if path.exists():
         raise InputError(f"{path} already exists; choose another file")
-    parameters = {step: _as_bits(model, beta) for step, model in models.items()}
+    betas = beta if isinstance(beta, Mapping) else dict.fromkeys(models, beta)
+    parameters = {step: _as_bits(model, betas[step]) for step, model in models.items()}
     some = next(iter(models.values()))
     if len({(type(m.visible), type(m.hidden), m.visible.size, m.hidden.size) for m in models.values()}) > 1:
         raise InputError("all models of a file have the same units; write others to a file of their own")

@@ -74,7 +74,7 @@ def target_of(name: str) -> str:
 
 
 def flat(tree: Any) -> np.ndarray:
-    """All parameters in one row, or one per group where there are groups in front. Args: gradient."""
+    """All parameters in one row. Args: gradient."""
     return np.concatenate([np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(tree)])
 
 

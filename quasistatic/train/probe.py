@@ -230,8 +230,8 @@ def probe_evidence(folder: Path) -> list[dict[str, Any]]:
     regime = "out_of_equilibrium" if last["has_moved"] else None
     found.append(_evidence("drift of the training's walkers", z, SIGMAS, None, regime, words))
     if last["gap_fresh"] is not None:
-        crossed = "does not cross" if last["crossing"] is None else f"crosses at t = {last['crossing']:.3g}"
-        words = f"Delta of new walkers after {last['longest']:,} sweeps, nats: their mean {crossed} that of the data"
+        crossed = "never crosses" if last["crossing"] is None else f"at t = {last['crossing']:.3g} first crosses"
+        words = f"Delta after {last['longest']:,} sweeps, nats; the potential of new walkers {crossed} that of the data"
         error = last["gap_fresh_stderr"]
         found.append(_evidence("gap of new walkers", last["gap_fresh"], SIGMAS * error, error, None, words))
     if last["auditor_gap"] is not None:

@@ -50,6 +50,8 @@ def test_samples_of_a_class(joint: Path, cli: Cli, tmp_path: Path):
 def test_labels_where_there_are_none(cli: Cli, tmp_path: Path):
     refused = cli("train", "ising", *settings("data.labels=true"), "--out", tmp_path / "a")
     assert refused.code == 2 and "data.labels" in refused.err and not (tmp_path / "a").exists()
+    refused = cli("train", "mnist-rbm", *settings("data.labels=true", "data.pool=2"), "--out", tmp_path / "a")
+    assert refused.code == 2 and "whole binary images" in refused.err
     assert cli("train", "digits-rbm", *settings(*TINY), "--out", tmp_path / "b").code == 0
     refused = cli("sample", tmp_path / "b", "--label", 1)
     assert refused.code == 2 and "without labels" in refused.err

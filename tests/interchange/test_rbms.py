@@ -49,6 +49,8 @@ def test_the_law_survives(visible: str, hidden: str, tmp_path: Path):
     np.testing.assert_allclose(read, given, rtol=1e-12)
     first = read_rbms(tmp_path / "x.h5", 3).model
     np.testing.assert_array_equal(first.weights, m.weights)
+    write_rbms(tmp_path / "y.h5", models, beta={3: 2 * beta, 10: beta})
+    np.testing.assert_allclose(read_rbms(tmp_path / "y.h5", 3).model.weights, 2 * m.weights, rtol=1e-12)
     if visible == "spin":  # saboteur: parameters of spins taken for those of bits
         assert np.abs(law(beta * W, beta * A, beta * B, "binary", "binary", 1.0) - given).max() > 0.01
 
