@@ -167,7 +167,7 @@ class OptimiserSection(_Section):
     weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     ema: Decay = 0.0
     damping: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    solver: Literal["samples", "dense", "cg", "diagonal", "kfac"] = "samples"
+    solver: Literal["samples", "dense", "cg", "minres", "diagonal", "kfac"] = "samples"
     max_kl: Annotated[float, Field(gt=0, le=1000)] | None = None
     adaptive: bool = False
 

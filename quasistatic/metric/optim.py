@@ -29,7 +29,7 @@ from quasistatic.errors import InputError
 from quasistatic.metric import kfac, solve
 from quasistatic.metric.scores import METRICS, AbstractScores
 
-Solver = Literal["samples", "dense", "cg", "diagonal", "kfac", "woodbury", "robust"]
+Solver = Literal["samples", "dense", "cg", "minres", "diagonal", "kfac", "woodbury", "robust"]
 """How the step is solved for; see `quasistatic.metric.solve`."""
 
 LOWER, RAISE = 2 / 3, 3 / 2
@@ -66,15 +66,15 @@ def natural_gradient(
         learning_rate: rate, or a schedule of the update's number. With damping it may exceed 1.
         damping: added to the metric, in nats per squared parameter, in the coordinates of the scores.
         solver: `"samples"` (one row per walker and sample; pooled metric), `"dense"` (small models), `"cg"`
-            (matrix-free, begun at the last direction), `"diagonal"` (averaged over updates), `"kfac"` (networks),
-            `"woodbury"`, `"robust"`.
+            and `"minres"` (matrix-free, begun at the last direction), `"diagonal"` (averaged over updates), `"kfac"`
+            (networks), `"woodbury"`, `"robust"`.
         metric: rows of the metric, `"pooled"` or `"model"` (Fisher, walkers only).
         max_kl: largest relative entropy of one update in nats, to second order; longer steps are shortened. (For a
             bound by the effective sample size give the trainer a `KeepESS`.)
         is_adaptive: Levenberg-Marquardt: damping falls by 2/3 after updates whose likelihood changed by more than 3/4
             of what the metric predicts, and rises by 3/2 after less than 1/4. Needs a rate of at most 1.
-        memory: `"cg"`: factor on the last direction; `"diagonal"`: decay of the average.
-        max_iterations: of `"cg"`.
+        memory: `"cg"`, `"minres"`: factor on the last direction; `"diagonal"`: decay of the average.
+        max_iterations: of `"cg"` and `"minres"`.
 
     Raises:
         InputError: an option is out of range, or options do not fit together.
@@ -220,9 +220,10 @@ def _other_direction(solver, metric, memory, max_iterations, scores, state) -> t
         return kfac.step(scores, state.damping, metric=metric), None
     if solver == "robust":
         return solve.robust(scores, state.damping, metric=metric), None
-    if solver == "cg":
+    if solver in ("cg", "minres"):
         start = jax.tree.map(lambda d: memory * d, state.memory)
-        found = solve.conjugate_gradients(scores, state.damping, start, metric=metric, max_iterations=max_iterations)
+        iterated = solve.conjugate_gradients if solver == "cg" else solve.minimal_residual
+        found = iterated(scores, state.damping, start, metric=metric, max_iterations=max_iterations)
         return found, found
     now = scores.variances(scores.pool(metric))
     # a plain mean at first, which forgets the zeros that the average starts from
@@ -236,7 +237,7 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
         leaves = jax.tree.leaves(params)
         dtype = jnp.result_type(*leaves) if leaves else float
         zero = jnp.zeros((), dtype)
-        kept = jax.tree.map(jnp.zeros_like, params) if solver in ("cg", "diagonal") else None
+        kept = jax.tree.map(jnp.zeros_like, params) if solver in ("cg", "minres", "diagonal") else None
         return MetricState(jnp.zeros((), jnp.int32), jnp.asarray(damping, dtype), zero, zero, kept, zero)
 
     def update(updates: Any, state: MetricState, params: Any = None, **extra_args: Any) -> tuple[Any, MetricState]:

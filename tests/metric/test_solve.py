@@ -12,6 +12,7 @@ from quasistatic.metric import scores_of, solve
 from tests.laws.battery import quick_jit
 from tests.metric.battery import DAMPING, NAMES, family, flat
 
+CUTS = (0, 1, 2, 3)
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 
 
@@ -27,6 +28,9 @@ def all_steps(scores, right, friction):
         "woodbury": solve.woodbury(scores, DAMPING, gradient=right),
         "robust": solve.robust(scores, DAMPING),
         "cg": solve.conjugate_gradients(scores, DAMPING, zero, max_iterations=400, tolerance=1e-13),
+        "minres": solve.minimal_residual(scores, DAMPING, zero, max_iterations=400, tolerance=1e-13),
+        "cg cut off": [solve.conjugate_gradients(scores, DAMPING, zero, max_iterations=n, tolerance=0.0) for n in CUTS],
+        "minres cut off": [solve.minimal_residual(scores, DAMPING, zero, max_iterations=n, tolerance=0.0) for n in CUTS],
         "diagonal": solve.diagonal(scores, DAMPING),
         "curvature": solve.curvature(scores, right),
     }
@@ -95,6 +99,24 @@ def test_conjugate_gradients(solved):
     member, g, _, _, got = solved
     expected = np.linalg.solve(member.metric("pooled") + DAMPING * member.own, g)
     np.testing.assert_allclose(flat(got["cg"]), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_minimal_residuals(solved):
+    """Run to the end they solve the system; cut off, no step of the same Krylov space leaves a smaller residual."""
+    member, g, _, _, got = solved
+    matrix = member.metric("pooled") + DAMPING * member.own
+    np.testing.assert_allclose(flat(got["minres"]), np.linalg.solve(matrix, g), rtol=1e-8, atol=1e-8)
+    preconditioner = np.linalg.inv(member.own)
+    root, krylov = np.linalg.cholesky(preconditioner).T, [preconditioner @ g]  # residuals in the scores' coordinates
+    for n, (cg, minres) in enumerate(zip(got["cg cut off"], got["minres cut off"], strict=True)):
+        space = np.linalg.qr(np.stack(krylov, 1))[0][:, :n]
+        least = space @ np.linalg.lstsq(root @ matrix @ space, root @ g, rcond=None)[0]
+        expected, *found = (np.linalg.norm(root @ (g - matrix @ step)) for step in (least, flat(minres), flat(cg)))
+        np.testing.assert_allclose(found[0], expected, rtol=1e-7)
+        np.testing.assert_allclose(flat(minres), least, rtol=1e-6, atol=1e-7)
+        if n == 2:  # the saboteur: conjugate gradients have the least error, not the least residual
+            assert found[1] > expected * (1 + 1e-4)
+        krylov.append(preconditioner @ matrix @ krylov[-1])
 
 
 def test_diagonal_and_curvature(solved):

@@ -86,5 +86,5 @@ def test_a_rule_without_scores_is_refused():
 def test_state_of_the_optimiser_is_a_pytree_of_arrays():
     """Checkpoints store it: every leaf is an array, for every solver."""
     params = {"a": jnp.zeros(3)}
-    for solver in ("samples", "dense", "cg", "diagonal"):
+    for solver in ("samples", "dense", "cg", "minres", "diagonal"):
         assert all(eqx.is_array(leaf) for leaf in jax.tree.leaves(natural_gradient(1.0, solver=solver).init(params)))
