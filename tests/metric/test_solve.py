@@ -30,7 +30,9 @@ def all_steps(scores, right, friction):
         "cg": solve.conjugate_gradients(scores, DAMPING, zero, max_iterations=400, tolerance=1e-13),
         "minres": solve.minimal_residual(scores, DAMPING, zero, max_iterations=400, tolerance=1e-13),
         "cg cut off": [solve.conjugate_gradients(scores, DAMPING, zero, max_iterations=n, tolerance=0.0) for n in CUTS],
-        "minres cut off": [solve.minimal_residual(scores, DAMPING, zero, max_iterations=n, tolerance=0.0) for n in CUTS],
+        "minres cut off": [
+            solve.minimal_residual(scores, DAMPING, zero, max_iterations=n, tolerance=0.0) for n in CUTS
+        ],
         "diagonal": solve.diagonal(scores, DAMPING),
         "curvature": solve.curvature(scores, right),
     }
