@@ -91,6 +91,7 @@ def panels(run: Run) -> list[Panel]:
         _work(table),
         _excess_work(table, wide),
         *_dissipation(table, wide),
+        *(_each(table, STARTS) if np.any(table.get("start_divergence", 0.0) > 0) else []),
         _motion(table),
         _gradient(table),
     ]
@@ -101,8 +102,7 @@ def panels(run: Run) -> list[Panel]:
     beta = _column(table, "beta")
     if beta is not None and np.nanmax(beta) > np.nanmin(beta):
         curve = Curve("beta", table["step"], beta, "train")
-        note = "Set by a schedule or a regulator."
-        found.append(Panel("beta", "Inverse temperature", "beta", note, (curve,)))
+        found.append(Panel("beta", "Inverse temperature", "beta", "Set by a schedule or a regulator.", (curve,)))
         found += _each(table, TEMPERED)
     return found + _each(table, LADDER)
 
@@ -351,6 +351,8 @@ TEMPERED = (
     ("norm_over_t", "Norm over T", "|W| / T", _NORM),
     ("smoothed_signal", "Signal of the thermostat", "smoothed signal", _SIGNAL),
 )
+_STARTS = "KL(law that walkers start from | model): excess work may fall by as much with every start."
+STARTS = (("start_divergence", "Divergence of the starts", "D(0) [nats]", _STARTS),)
 LADDER = (("n_rungs", "Ladder", "rungs", _RUNGS), ("rung_acceptance", "Top of the ladder", "acceptance", _LOOKS))
 
 

@@ -13,6 +13,10 @@ updates (walkers that relax completely in each of them could do no better, in an
 between the ends of two chunks, where the length is taken), and, for plain Langevin walkers, the transport of their mean
 and covariance, `W_2^2 / (M tau)` (small steps, equilibrium start).
 
+A start out of equilibrium may gain work, down to minus `D(0) = KL(law of the start | model)`, which
+`start_divergence` shows beside the excess work. It is zero for persistent walkers, whose books open at a law they were
+drawn from exactly. Where walkers are restarted, every start has a `D(0)`, and excess work is a sum over starts.
+
 `predicted_work` is what linear response makes of the fluctuations of the work (`thermo.response`) plus `feedback_work`:
 the noise of finitely many walkers moves the parameters to where it looks likely, and does work on them that no slowness
 avoids (`train.feedback`; more walkers do). `predicted_ratio` is the sum over the measured excess work. It is near 1
@@ -30,11 +34,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
+import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from quasistatic._results import Estimate
+from quasistatic._types import Sample, Scalar, ScalarLike
 from quasistatic.dissipation import bounds
+from quasistatic.energies.base import AbstractEnergy
 from quasistatic.kernels import Langevin
+from quasistatic.regulators import Restart, ShortRun
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.ledger import Ledger
 from quasistatic.train.state import TrainState
@@ -46,6 +56,7 @@ COVARIANCE_SIZE = 64
 DISSIPATED = (
     *("excess_work", "excess_work_stderr", "ll_approximate", "minimal_work", "efficiency"),
     *("predicted_work", "feedback_work", "predicted_ratio", "relaxation"),
+    *("start_divergence", "start_divergence_stderr"),
 )
 """Columns of metrics.csv, and entries of the final numbers of a run, about dissipation."""
 
@@ -54,6 +65,13 @@ SLOW_DRIVING = (0.7, 1.4)
 
 Travelled = Callable[[TrainState], float | None]
 """Least work for what the walkers have travelled so far, or None where there is no such bound."""
+
+
+Starts = Callable[[TrainState, float, Estimate], Estimate]
+"""`D(0)` of a walker that starts now, from state, mean potential of the training rows and `log Z`."""
+
+N_STARTS = 1000
+"""Starts that the mean potential of a law of starts is taken over."""
 
 
 def excess_work(ledger: Ledger, log_z: Estimate, log_z_start: float, *, n_groups: int = 1) -> Estimate:
@@ -88,6 +106,7 @@ def dissipation_row(
     is_current: bool,
     is_fused: bool,
     travelled: Travelled,
+    starts: Starts,
 ) -> dict[str, Any]:
     """Columns of metrics.csv about dissipation; None where a number is not available.
 
@@ -99,6 +118,7 @@ def dissipation_row(
         is_current: whether `log_z` belongs to the present parameters.
         is_fused: whether the kernel books work and shadow work as one number; there is then no approximate likelihood.
         travelled: bound from what the walkers travelled.
+        starts: divergence of new starts from the model.
     """
     ledger = state.ledger
     found = excess_work(ledger, log_z, log_z_start, n_groups=state.ensemble.n_groups)
@@ -110,6 +130,7 @@ def dissipation_row(
     flattery = None if state.feedback is None else -float(state.feedback.total)
     predicted = None if response is None else float(response.excess_work) + (flattery or 0.0)
     predicted = predicted if predicted is not None and math.isfinite(predicted) else None
+    started = starts(state, mean_potential, log_z if is_current else Estimate.withheld("of another step", "anchors"))
     # a measured value within two standard errors of zero has no ratio
     is_measured = excess is not None and found.stderr is not None and excess > 2 * found.stderr
     return {
@@ -122,6 +143,8 @@ def dissipation_row(
         "feedback_work": flattery if flattery is not None and math.isfinite(flattery) else None,
         "predicted_ratio": predicted / excess if predicted is not None and excess is not None and is_measured else None,
         "relaxation": float(response.relaxation) if response is not None and float(response.jumps) > 0 else None,
+        "start_divergence": started.value,
+        "start_divergence_stderr": started.stderr,
     }
 
 
@@ -131,6 +154,51 @@ def is_slow_driving(ratio: float, stderr: float = 0.0) -> bool | None:
     if min(abs(ratio - low), abs(ratio - high)) < 2 * stderr:
         return None
     return bool(low <= ratio <= high)
+
+
+def divergence_of_starts(trainer: Trainer, train: np.ndarray, is_discrete: bool) -> Starts:
+    """`D(0) = <u_theta - log(1/p_0)>_0 + log Z` of the law `p_0` that the driver's walkers start from, nats.
+
+    Args:
+        trainer: regulators that restart walkers, if any.
+        train: training rows, whose empirical law contrastive divergence starts from.
+        is_discrete: whether that law has a finite divergence from a model; else it is withheld.
+
+    Returns:
+        Function of state, mean potential of the training rows and `log Z`. Its standard error is that of `log Z` and,
+        where short runs start, of a mean over `N_STARTS` starts.
+    """
+    method = "entropy of the starts and their mean potential"
+    if any(isinstance(regulator, Restart) and regulator.source == "data" for regulator in trainer.regulators):
+        if not is_discrete:
+            return lambda state, potential, log_z: Estimate.withheld("rows of continuous data have no density", method)
+        counts = np.unique(train.reshape(len(train), -1), axis=0, return_counts=True)[1]
+        entropy = float(np.log(len(train)) - np.sum(counts * np.log(counts)) / len(train))
+        return lambda state, potential, log_z: log_z + (potential - entropy)
+    for i, regulator in enumerate(trainer.regulators):
+        if isinstance(regulator, ShortRun):
+            return lambda state, potential, log_z, i=i: _of_short_runs(state, state.regulator_states[i], log_z)
+    return lambda state, potential, log_z: Estimate(0.0, 0.0, None, "none", method)
+
+
+def _of_short_runs(state: TrainState, law: Any, log_z: Estimate) -> Estimate:
+    if log_z.value is None:
+        return log_z
+    gaps = np.asarray(_gaps(state.model, state.controls.beta, law, state.ensemble.x[0]), np.float64)
+    spread = gaps.std(ddof=1) / math.sqrt(N_STARTS)
+    value = float(gaps.mean()) + log_z.value - float(law.log_partition(1.0))
+    return Estimate(value, math.hypot(spread, log_z.stderr or 0.0), None, log_z.bias, log_z.method)
+
+
+@eqx.filter_jit
+def _gaps(model: AbstractEnergy, beta: ScalarLike, law: Any, like: Sample) -> Float[Array, " n"]:
+    """`u_theta - u_0` at starts, the same ones in every call."""
+    x = law.sample_exact(jax.random.key(0), 1.0, N_STARTS)
+
+    def gap(row: Sample) -> Scalar:
+        return model.reduced(row.reshape(like.shape).astype(like.dtype), beta) - law.reduced(row, 1.0)
+
+    return jax.vmap(gap)(x)
 
 
 def travel(trainer: Trainer, start: Ensemble) -> Travelled:

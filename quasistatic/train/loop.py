@@ -29,7 +29,7 @@ from quasistatic.train import anchor, checkpoint
 from quasistatic.train.alarm import diverging
 from quasistatic.train.ascent import Ascent, Steering
 from quasistatic.train.auditing import AnchoredAuditor, audit, auditing_of
-from quasistatic.train.dissipated import DISSIPATED, travel
+from quasistatic.train.dissipated import DISSIPATED, divergence_of_starts, travel
 from quasistatic.train.plan import Plan
 from quasistatic.train.probe import Probe
 from quasistatic.train.record import Recorder, append_metrics, mean_potential, read_metrics, write_metrics
@@ -205,6 +205,7 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset, state: 
         is_fused=trainer.kernel.moves_with_switch,
         is_weighted=trainer.is_weighted,
         travelled=travel(trainer, state.ensemble),
+        starts=divergence_of_starts(trainer, dataset.train, dataset.kind != "real"),
     )
 
 

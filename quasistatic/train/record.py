@@ -22,7 +22,7 @@ from quasistatic.thermo.estimators import log_z_from_groups
 from quasistatic.thermo.ledger import Ledger
 from quasistatic.train.anchor import Anchor
 from quasistatic.train.checkpoint import write_text
-from quasistatic.train.dissipated import Travelled, dissipation_row
+from quasistatic.train.dissipated import Starts, Travelled, dissipation_row
 from quasistatic.train.state import TrainState
 from quasistatic.train.tempered import temperature_row
 
@@ -31,7 +31,7 @@ COLUMNS = (
     "flip_rate beta log_z_driver ll_heldout_driver feedback_bias feedback_bias_stderr gradient_norm n_resampled "
     "accept_rate n_sweeps score log_z_exact anchor_step excess_work_stderr ll_approximate minimal_work efficiency "
     "predicted_work feedback_work predicted_ratio relaxation time_elapsed time_step temperature smoothed_signal gap "
-    "norm_over_t n_rungs rung_acceptance lr_scale"
+    "norm_over_t n_rungs rung_acceptance lr_scale start_divergence start_divergence_stderr"
 ).split()
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
 shadow work are run totals of the driver's unweighted means per update; excess work, the approximate likelihood of the
@@ -99,6 +99,7 @@ class Recorder:
         is_fused: whether the kernel books work and shadow work as one number.
         is_weighted: whether the driver's own log Z takes part in the training, so that its bias is of interest.
         travelled: bound on the excess work from what the walkers travelled.
+        starts: divergence of the law of new walkers from the model.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Recorder:
         is_fused: bool = False,
         is_weighted: bool = True,
         travelled: Travelled = lambda state: None,
+        starts: Starts = lambda state, potential, log_z: Estimate.withheld("not asked for", METHOD),
     ):
         self._train = jnp.asarray(train[:MONITORED], float)
         self._heldout = None if heldout is None or not len(heldout) else jnp.asarray(heldout, float)
@@ -121,6 +123,7 @@ class Recorder:
         self._is_fused = is_fused
         self._is_weighted = is_weighted
         self._travelled = travelled
+        self._starts = starts
 
     def likelihoods(self, state: TrainState, anchor: Anchor | None = None) -> dict[str, Estimate]:
         """Live `log_z`, `ll_train` and `ll_heldout`: of the raw parameters, or of those that the anchor audited."""
@@ -167,6 +170,7 @@ class Recorder:
             is_current=anchor_step == step,
             is_fused=self._is_fused,
             travelled=self._travelled,
+            starts=self._starts,
         )
         row: dict[str, Any] = {
             "step": step,
@@ -233,7 +237,10 @@ def append_metrics(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Complete rows of a metrics file; an unfinished last line is dropped, a missing file is empty."""
+    """Complete rows of a metrics file; an unfinished last line is dropped, a missing file is empty.
+
+    Columns that the file does not have, because an earlier version wrote it, are None.
+    """
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -244,11 +251,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             return None
         return int(cell) if name in integers else float(cell)
 
-    rows = []
+    rows, header = [], lines[0].split(",") if lines else []
     for line in lines[1:]:
         cells = line.split(",")
-        if len(cells) == len(COLUMNS):
-            rows.append({name: value(name, cell) for name, cell in zip(COLUMNS, cells, strict=True)})
+        if len(cells) == len(header):
+            read = dict(zip(header, cells, strict=True))
+            rows.append({name: value(name, read.get(name, "")) for name in COLUMNS})
     return rows
 
 
