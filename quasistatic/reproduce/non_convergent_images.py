@@ -3,8 +3,9 @@
 The network, the start (uniform noise) and the number of steps are those of the recipe `mnist-short-run`; the noise of
 a step is 0.01 and the drift the gradient itself, after Nijkamp et al. PCD has the same updates, walkers and steps,
 and starts in the box that the kernel keeps all walkers in. Samples are judged by the maximum mean discrepancy to test
-images, beside that of two random halves of the test set, and PCD both by its own walkers and by what its energy
-generates from the same noise.
+images, beside that of two random halves of the test set, and PCD both by what its energy generates from the same noise
+and by its own walkers. These are few and slow: followed at the final parameters, they are judged snapshot by snapshot
+(of little bias and large error) and put together (an upper bound, since what has hardly moved counts as a copy).
 
 Reference:
     Nijkamp, Hill, Zhu and Wu, NeurIPS 2019 (arXiv 1904.09770); Agoritsas et al., ICML 2023 (arXiv 2301.09428).
@@ -50,22 +51,23 @@ def check(folder: Path, is_quick: bool) -> tuple[list[Row], dict[str, Any]]:
     seconds = time.perf_counter() - begun
     if n > len(images):
         images = np.concatenate([images, generated(named(key, "more"), short, n=n - len(images), steps=k)[0]])
-    walkers, n_kept = own_walkers(key, kept, n_snapshots=2 if is_quick else 16), min(n, 1000)
+    n_kept = min(n, 1000)
+    walkers = own_walkers(key, kept, n_snapshots=2 if is_quick else 16, apart=1 if is_quick else 20)
     noise, _ = generated(key, kept, n=n_kept, steps=k)
     half = min(len(test) // 2, n)
     widths = np.sqrt(np.median(squared_distances(test[:500], test[500:1000]))) * np.array([0.25, 0.5, 1.0])
+    together = walkers.reshape(-1, walkers.shape[-1])
     found = {
         "two random halves of the test images": discrepancy(test[:half], test[half : 2 * half], widths),
         "short runs": discrepancy(images[:half], test[:half], widths),
         "PCD from the same noise": discrepancy(noise, test[: len(noise)], widths),
-        "PCD's own walkers": of_few(walkers, test, widths),
+        "PCD's own walkers, snapshot by snapshot": of_few(walkers, test, widths),
+        "PCD's own walkers together, an upper bound": discrepancy(together, test[: len(together)], widths),
     }
     floor, free = found["two random halves of the test images"].biased, 1e9
     ratio = found["short runs"].biased / floor
-    least, own = found["PCD from the same noise"].squared, found["PCD's own walkers"]
+    least = found["PCD from the same noise"].squared
     margin = found["short runs"].squared / least if least > 0 else np.inf
-    error = float(np.hypot(own.stderr, found["short runs"].stderr))
-    worse = max(found["short runs"].squared - own.squared, 0.0)
     rows = [
         Row(f"ConvNet, squared discrepancy to test images: {name}", 0.0, mmd.squared, mmd.stderr, free)
         for name, mmd in found.items()
@@ -73,19 +75,12 @@ def check(folder: Path, is_quick: bool) -> tuple[list[Row], dict[str, Any]]:
     rows += [
         _at_most(f"short runs over halves (roots, n = {half})", FACTOR, ratio, is_quick),
         _at_most("short runs over PCD from the same noise (squares)", 1.0, margin, is_quick),
-        Row(
-            "short runs less PCD's own walkers (squares), at most 2 s.e.",
-            0.0,
-            worse,
-            error,
-            free if is_quick else 2 * error,
-        ),
         _at_most("seconds for 1,000 images", 30.0, seconds, is_quick),
         _at_most("minutes of training", 60.0, float(short.metrics["time_elapsed"][-1]) / 60, is_quick),
     ]
     if not is_quick:
         quality_run(short.path, is_json=False, which="averaged", data=None, n_chains=500, longest=4 * k, n_ages=3)
-    sets = {"short runs": images, "PCD, same noise": noise, "PCD's walkers": walkers.reshape(-1, walkers.shape[-1])}
+    sets = {"short runs": images, "PCD, same noise": noise, "PCD's walkers": together}
     figure = drawn(key, short, test, sets)
     return rows, {"non-convergent-images": figure}
 
@@ -145,10 +140,17 @@ def of_few(snapshots: np.ndarray, test: np.ndarray, widths: np.ndarray) -> Discr
     return Discrepancy(squared, error, biased)
 
 
-def own_walkers(key: Any, run: LoadedRun, *, n_snapshots: int) -> np.ndarray:
-    """The walkers of a run and what they are after more updates' sweeps at the final parameters, by snapshot."""
+def own_walkers(key: Any, run: LoadedRun, *, n_snapshots: int, apart: int) -> np.ndarray:
+    """The walkers of a run and what they are after more sweeps at the final parameters, by snapshot.
+
+    Args:
+        key: random key.
+        run: a run with persistent walkers.
+        n_snapshots: how often to look.
+        apart: updates whose sweeps lie between two looks.
+    """
     x = jnp.asarray(run.checkpoint("last")["ensemble/x"])
-    found, steps, beta = [np.asarray(x)], run.settings.kernel.n_sweeps, run.settings.model.beta
+    found, steps, beta = [np.asarray(x)], apart * run.settings.kernel.n_sweeps, run.settings.model.beta
     for i in range(n_snapshots - 1):
         key_own = jax.random.fold_in(key, i)
         moved, _ = moved_on(key_own, run, run.model, jnp.asarray(found[-1]), steps=steps, beta=beta)
