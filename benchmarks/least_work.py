@@ -86,9 +86,11 @@ def schedules(is_small: bool) -> dict[str, Any]:
         made[f"cosine {2 * rate:g}"] = lambda n, rate=rate: optax.sgd(optax.cosine_decay_schedule(2 * rate, n))
     for damping, rate in ((0.1, 0.1), (0.1, 0.5)) if is_small else ((1.0, 1.0), (1.0, 2.0)):
         made[f"natural {rate:g}"] = lambda n, rate=rate, damping=damping: natural_gradient(rate, damping=damping)
-    for damping in (0.1, 0.03, 0.01) if is_small else (0.1, 0.01):
-        name = f"least work, damping {damping:g}"
-        made[name] = lambda n, damping=damping: minimal_dissipation(n, damping=damping, relaxation=None, max_kl=0.5)
+    for damping, inflation in ((0.1, 1), (0.03, 1), (0.01, 1)) if is_small else ((1.0, 100), (1.0, 300)):
+        name = f"least work, damping {damping:g}" if is_small else f"least work, inflation {inflation}"
+        made[name] = lambda n, damping=damping, inflation=inflation: minimal_dissipation(
+            n, damping=damping, inflation=inflation, relaxation=None, max_kl=0.5
+        )
     return made
 
 

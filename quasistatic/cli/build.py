@@ -233,7 +233,8 @@ def make_optimiser(section: OptimiserSection, n_steps: int) -> optax.GradientTra
     """
     begin = int(section.decay_from * n_steps) if section.schedule == "linear" else n_steps
     is_of_scores = section.kind in OF_SCORES
-    metric = (section.damping, section.solver, section.max_kl, section.adaptive) if is_of_scores else None
+    of_metric = (section.damping, section.solver, section.max_kl, section.adaptive, section.inflation)
+    metric = of_metric if is_of_scores else None
     return _optimiser(section.kind, section.rate, section.momentum, section.weight_decay, begin, n_steps, metric)
 
 
@@ -250,9 +251,11 @@ def _optimiser(
     is_constant = begin >= n_steps
     rate: Any = base_rate if is_constant else optax.linear_schedule(base_rate, 0.0, n_steps - begin, begin)
     if metric is not None:
-        damping, solver, max_kl, is_adaptive = metric
+        damping, solver, max_kl, is_adaptive, inflation = metric
         if kind == "least-work":
-            return minimal_dissipation(n_steps, relaxation=None, damping=damping, solver=solver, max_kl=max_kl)
+            return minimal_dissipation(
+                n_steps, relaxation=None, inflation=inflation, damping=damping, solver=solver, max_kl=max_kl
+            )
         return natural_gradient(rate, damping=damping, solver=solver, max_kl=max_kl, is_adaptive=is_adaptive)
     if kind == "sgd":
         descent = optax.sgd(rate, momentum=momentum or None)

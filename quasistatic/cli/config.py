@@ -156,7 +156,7 @@ class OptimiserSection(_Section):
     For `kind = "natural"`: `damping` is added to the metric, `solver` finds the step, `max_kl` is the largest relative
     entropy of an update in nats, and `adaptive` lets the damping follow the updates' success. `kind = "least-work"`
     spends the `n_steps` of the run on natural steps of least excess work, with the measured lag of the walkers; `rate`
-    and `schedule` then have no say.
+    and `schedule` then have no say. `inflation` is for a metric of far fewer rows than parameters.
     """
 
     kind: Literal["sgd", "adam", "natural", "least-work"] = "sgd"
@@ -170,6 +170,7 @@ class OptimiserSection(_Section):
     solver: Literal["samples", "dense", "cg", "minres", "diagonal", "kfac"] = "samples"
     max_kl: Annotated[float, Field(gt=0, le=1000)] | None = None
     adaptive: bool = False
+    inflation: Annotated[float, Field(gt=0, le=1e6)] = 1.0
 
 
 class AuditorSection(_Section):
@@ -348,8 +349,8 @@ def _check_optimiser(config: Config) -> None:
     for name in ("momentum", "weight_decay"):
         if section.kind not in ("sgd", "adam") and getattr(section, name):
             raise InputError(f"optimiser.{name} belongs to 'sgd' and 'adam', not {section.kind!r}: leave it out")
-    strange = {"natural": (), "least-work": ("adaptive",)}
-    for key in strange.get(section.kind, ("damping", "solver", "max_kl", "adaptive")):
+    strange = {"natural": ("inflation",), "least-work": ("adaptive",)}
+    for key in strange.get(section.kind, ("damping", "solver", "max_kl", "adaptive", "inflation")):
         if getattr(section, key) != OptimiserSection.model_fields[key].default:
             raise InputError(f"optimiser.{key} does not go with optimiser.kind = {section.kind!r}; drop it")
     if section.kind not in strange:

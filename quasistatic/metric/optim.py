@@ -102,6 +102,7 @@ def minimal_dissipation(
     relaxation: float | None = 0.0,
     has_jumps: bool = False,
     offset: float = 1.0,
+    inflation: float = 1.0,
     damping: float = 1e-3,
     solver: str = "samples",
     metric: str = "pooled",
@@ -123,6 +124,9 @@ def minimal_dissipation(
         has_jumps: discontinuous law (`c = 2`) that starts from equilibrium with a jump and ends with one; otherwise
             the continuous law (`c = 1`).
         offset: added to the updates left, at least 1, where walkers are weighted and `Z` is dropped.
+        inflation: how many times the metric of the law the metric of the rows is, along the way. A metric of far fewer
+            rows than parameters is mostly that of their own noise, and a natural step goes 1 / `inflation` of the way:
+            with 1 such a protocol ends where it began. Give `max_kl` with it, which keeps the last steps in bounds.
         damping: as for `natural_gradient`.
         solver: likewise.
         metric: likewise.
@@ -139,6 +143,8 @@ def minimal_dissipation(
         raise InputError(f"a protocol has at least 2 updates, got {n_updates}")
     if (relaxation is not None and not relaxation >= 0) or not offset >= 1:
         raise InputError(f"relaxation >= 0 (or None) and offset >= 1 are needed, got {relaxation} and {offset}")
+    if not (np.isfinite(inflation) and inflation > 0):
+        raise InputError(f"inflation is a ratio of two metrics, positive, got {inflation}")
 
     def left(count: IntScalarLike) -> Any:
         return jnp.maximum(n_updates - count, 1)  # a run that goes on past its protocol keeps the last rate
@@ -149,9 +155,8 @@ def minimal_dissipation(
         lag = relaxation if relaxation is not None else extra.get("relaxation")
         if lag is None and not scores.is_weighted:
             raise InputError("no relaxation was measured; give relaxation, or a trainer with memory > 0")
-        return dissipation_rate(
-            left(count), n_updates, None if scores.is_weighted else lag, has_jumps=has_jumps, offset=offset
-        )
+        lag = None if scores.is_weighted else lag
+        return inflation * dissipation_rate(left(count), n_updates, lag, has_jumps=has_jumps, offset=offset)
 
     def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any, Any]:
         if friction is None:
@@ -160,6 +165,8 @@ def minimal_dissipation(
             raise InputError("weighted walkers have no lag: drop the friction, or use uniform weights")
         if solver != "dense":
             raise InputError(f"a friction matrix needs solver = 'dense', got {solver!r}")
+        if inflation != 1:
+            raise InputError("a friction matrix is added to the metric itself: leave inflation at 1")
         return (
             _with_friction(scores, state, friction, left(state.count), n_updates, has_jumps, metric),
             state.memory,
