@@ -38,8 +38,9 @@ LOWER, RAISE = 2 / 3, 3 / 2
 
 class MetricState(NamedTuple):
     """State of a metric step: updates done, damping, reduction ratio and relative entropy (nats) of the last update,
-    the memory of the solver (last direction, averaged variances, or None), and the work that the noise of the last
-    update did on the walkers that caused it (nats; NaN for solvers other than `samples`)."""
+    the memory of the solver (last direction, averaged variances, or None), the work that the noise of the last
+    update did on the walkers that caused it (nats; NaN for solvers other than `samples`), and the length of its
+    gradient in the scores' coordinates."""
 
     count: Int[Array, ""]
     damping: Scalar
@@ -47,6 +48,7 @@ class MetricState(NamedTuple):
     kl: Scalar
     memory: Any
     feedback: Scalar
+    norm: Scalar
 
 
 def natural_gradient(
@@ -89,7 +91,7 @@ def natural_gradient(
         )
     rate_of: Any = (lambda count: learning_rate) if is_number else learning_rate
 
-    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any, Any]:
+    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any, Any, Any]:
         del friction
         return _direction(solver, metric, memory, max_iterations, scores, state)
 
@@ -158,7 +160,7 @@ def minimal_dissipation(
         lag = None if scores.is_weighted else lag
         return inflation * dissipation_rate(left(count), n_updates, lag, has_jumps=has_jumps, offset=offset)
 
-    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any, Any]:
+    def direction(scores: AbstractScores, state: MetricState, friction: Any) -> tuple[Any, Any, Any, Any]:
         if friction is None:
             return _direction(solver, metric, memory, max_iterations, scores, state)
         if scores.is_weighted:
@@ -171,6 +173,7 @@ def minimal_dissipation(
             _with_friction(scores, state, friction, left(state.count), n_updates, has_jumps, metric),
             state.memory,
             jnp.nan,
+            None,
         )
 
     return _transformation(damping, solver, rate, direction, max_kl, False)
@@ -209,12 +212,12 @@ def _with_friction(scores, state, friction, left, n_updates, has_jumps, metric) 
     return unravel(jnp.where(is_end, jump, inner))
 
 
-def _direction(solver, metric, memory, max_iterations, scores, state) -> tuple[Any, Any, Any]:
-    """`(F + damping)^-1 g`, the solver's new memory, and what the direction makes of the walkers' noise."""
+def _direction(solver, metric, memory, max_iterations, scores, state) -> tuple[Any, Any, Any, Any]:
+    """`(F + damping)^-1 g`, the solver's new memory, what the direction makes of the walkers' noise, and `|A'g|`."""
     if solver == "samples":
-        step, noise = solve.samples_and_noise(scores, state.damping)
-        return step, None, noise
-    return *_other_direction(solver, metric, memory, max_iterations, scores, state), jnp.nan
+        found = solve.samples_and_noise(scores, state.damping)
+        return found.step, None, found.noise, found.norm
+    return *_other_direction(solver, metric, memory, max_iterations, scores, state), jnp.nan, None
 
 
 def _other_direction(solver, metric, memory, max_iterations, scores, state) -> tuple[Any, Any]:
@@ -245,7 +248,7 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
         dtype = jnp.result_type(*leaves) if leaves else float
         zero = jnp.zeros((), dtype)
         kept = jax.tree.map(jnp.zeros_like, params) if solver in ("cg", "minres", "diagonal") else None
-        return MetricState(jnp.zeros((), jnp.int32), jnp.asarray(damping, dtype), zero, zero, kept, zero)
+        return MetricState(jnp.zeros((), jnp.int32), jnp.asarray(damping, dtype), zero, zero, kept, zero, zero)
 
     def update(updates: Any, state: MetricState, params: Any = None, **extra_args: Any) -> tuple[Any, MetricState]:
         del params
@@ -255,7 +258,8 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
                 "a metric step needs the scores of walkers and data, which this rule does not hand over; use "
                 "MaximumLikelihood with positive = 'exact', or pass scores = scores_of(...)"
             )
-        found, memory, noise = direction_of(scores, state, friction)
+        found, memory, noise, norm = direction_of(scores, state, friction)
+        norm = optax.tree.norm(scores.into(scores.gradient())) if norm is None else norm
         rate = rate_of(state.count, scores, extra_args)
         feedback = rate * noise
         step = jax.tree.map(lambda d: -rate * d, found)
@@ -277,6 +281,7 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
             jnp.asarray(kl, state.kl.dtype),
             memory,
             jnp.asarray(feedback, state.feedback.dtype),
+            jnp.asarray(norm, state.norm.dtype),
         )
         return step, kept
 
@@ -286,14 +291,22 @@ def _transformation(damping, solver, rate_of, direction_of, max_kl, is_adaptive)
 
 def makes_steps_of_scores(opt_state: Any) -> bool:
     """Whether an optimiser with this state, or a part of its chain, is one of this module."""
-    leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, MetricState))
-    return any(isinstance(leaf, MetricState) for leaf in leaves)
+    return bool(_of_metric(opt_state))
 
 
 def feedback_of(opt_state: Any) -> Scalar:
     """Work of the last update's noise on the walkers that caused it, nats, from the state of such an optimiser."""
+    return sum((state.feedback for state in _of_metric(opt_state)), jnp.zeros(()))
+
+
+def norm_of(opt_state: Any) -> Scalar:
+    """Length of the last gradient in the scores' coordinates, from the state of such an optimiser."""
+    return _of_metric(opt_state)[0].norm
+
+
+def _of_metric(opt_state: Any) -> list[MetricState]:
     leaves = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, MetricState))
-    return sum((leaf.feedback for leaf in leaves if isinstance(leaf, MetricState)), jnp.zeros(()))
+    return [leaf for leaf in leaves if isinstance(leaf, MetricState)]
 
 
 def reduction_ratio(scores: AbstractScores, step: Any, kl: ScalarLike) -> Scalar:

@@ -17,7 +17,7 @@ Reference:
     gradient lies in the span; the pooled rows are the form this takes for two-phase gradients.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
-from quasistatic._types import ScalarLike
+from quasistatic._types import Scalar, ScalarLike
 from quasistatic.errors import InputError
 from quasistatic.metric.scores import AbstractScores, Metric
 
@@ -72,25 +72,43 @@ def samples(scores: AbstractScores, damping: ScalarLike) -> Any:
         damping: added to the metric in the scores' coordinates; must be positive, as the rows always have a null
             direction.
     """
-    return samples_and_noise(scores, damping)[0]
+    return samples_and_noise(scores, damping).step
 
 
-def samples_and_noise(scores: AbstractScores, damping: ScalarLike) -> tuple[Any, Float[Array, ""]]:
-    """The step of `samples`, and `n'(F + damping)^-1 n` with the noise `n` of the walkers' phase (`noise_of`), nats.
+class Solved(NamedTuple):
+    """A step and what came out beside it.
 
-    With `n = B'c` that is `c.(c - damping (BB' + damping)^-1 c)`: a second right-hand side of the same system.
+    Attributes:
+        step: `(F + damping)^-1 g`.
+        noise: `n'(F + damping)^-1 n` with the noise `n` of the walkers' phase (`noise_of`), nats.
+        norm: `|A'g|`, length of the gradient in the scores' coordinates.
+    """
+
+    step: Any
+    noise: Scalar
+    norm: Scalar
+
+
+def samples_and_noise(scores: AbstractScores, damping: ScalarLike) -> Solved:
+    """The step of `samples`, noise and length of the gradient from the same system.
+
+    With `n = B'c` the noise is `c.(c - damping (BB' + damping)^-1 c)`: a second right-hand side.
     """
     q = scores.pool("pooled")
     e = jnp.sign(scores.signed) * 2 * jnp.sqrt(q)
-    extra = None if scores.extra is None else scores.to_step(scores.extra)
-    if extra is not None:
-        e = e - scores.centred_push(q, extra) / damping
     gram = scores.gram(q)
-    a = _solve_gram(gram, damping, e)
-    step = scores.to_step(scores.centred_pull(q, a))
+    squared, right, extra = e @ (gram @ e), e, None
+    if scores.extra is not None:
+        extra = scores.to_step(scores.extra)
+        pushed = scores.centred_push(q, extra)
+        squared = squared + 2 * e @ pushed + _dot(scores.extra, extra)
+        right = e - pushed / damping
     c = noise_of(scores) / jnp.where(q > 0, jnp.sqrt(q), 1.0)
-    noise = c @ (c - damping * _solve_gram(gram, damping, c))
-    return step if extra is None else jax.tree.map(lambda d, p: d + p / damping, step, extra), noise
+    a, b = _solve_gram(gram, damping, right), _solve_gram(gram, damping, c)
+    step = scores.to_step(scores.centred_pull(q, a))
+    if extra is not None:
+        step = jax.tree.map(lambda d, p: d + p / damping, step, extra)
+    return Solved(step, c @ (c - damping * b), jnp.sqrt(jnp.maximum(squared, 0.0)))
 
 
 def noise_of(scores: AbstractScores) -> Float[Array, " rows"]:

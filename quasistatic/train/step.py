@@ -20,7 +20,7 @@ from quasistatic._results import RESULTS
 from quasistatic._types import IntScalarLike, Key
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.potential import Potential
-from quasistatic.metric.optim import feedback_of, makes_steps_of_scores
+from quasistatic.metric.optim import feedback_of, makes_steps_of_scores, norm_of
 from quasistatic.thermo.controls import Controls
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.process import advance, advance_some, as_samples, switch
@@ -58,6 +58,8 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
     optimiser = optax.with_extra_args_support(trainer.optimiser)
     lag = None if ledger.response is None else ledger.response.relaxation
     updates, opt_state = optimiser.update(descent, state.opt_state, trained, scores=aux.get("scores"), relaxation=lag)
+    # a metric step finds the length of the gradient without the gradient, which then is not computed
+    gradient_norm = norm_of(opt_state) if is_metric else optax.tree.norm(gradient)
     updates = jax.tree.map(lambda leaf: controls.lr_scale * leaf, updates)
     scale = jnp.asarray(controls.lr_scale)
     if trainer.keep_ess is not None:
@@ -90,9 +92,9 @@ def step(trainer: Trainer, state: TrainState, batch: Float[Array, "batch ..."]) 
         feedback=feedback,
         key=state.key,
         step=state.step + 1,
-        gradient_norm=optax.tree.norm(gradient).astype(moved.u.dtype),
+        gradient_norm=gradient_norm.astype(moved.u.dtype),
         data_potential=data_potential(trainer, Potential(model, controls.beta), batch, state.data_potential),
-        result=_result(trainer, state, ledger, moved, gradient, regulator_states),
+        result=_result(trainer, state, ledger, moved, gradient_norm, regulator_states),
     )
 
 
@@ -159,7 +161,7 @@ def _averaged(trainer: Trainer, state: TrainState, model: AbstractEnergy) -> Abs
 
 
 def _result(
-    trainer: Trainer, state: TrainState, ledger: Any, ensemble: Any, gradient: Any, regulator_states: tuple[Any, ...]
+    trainer: Trainer, state: TrainState, ledger: Any, ensemble: Any, norm: Any, regulator_states: tuple[Any, ...]
 ) -> Int[Array, ""]:
     """First named failure of the run, if any."""
     log_weight = ensemble.log_weight()
@@ -171,7 +173,7 @@ def _result(
             RESULTS.nonfinite_energy,
             ~jnp.all(jnp.isfinite(ensemble.u)) | has_no_weight & ~jnp.all(jnp.isfinite(log_weight)),
         ),
-        (RESULTS.nonfinite_parameters, ~jnp.isfinite(optax.tree.norm(gradient))),
+        (RESULTS.nonfinite_parameters, ~jnp.isfinite(norm)),
         (RESULTS.ess_collapsed, is_collapsed),
         (RESULTS.frozen_chains, ledger.n_frozen >= trainer.frozen_after),
     )

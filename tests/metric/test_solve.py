@@ -24,7 +24,8 @@ def all_steps(scores, right, friction):
         "dense_model": solve.dense(scores, DAMPING, metric="model"),
         "friction": solve.dense(scores, DAMPING, matrix=friction),
         "samples": solve.samples(scores, DAMPING),
-        "noise": solve.samples_and_noise(scores, DAMPING)[1],
+        "noise": solve.samples_and_noise(scores, DAMPING).noise,
+        "norm": solve.samples_and_noise(scores, DAMPING).norm,
         "woodbury": solve.woodbury(scores, DAMPING, gradient=right),
         "robust": solve.robust(scores, DAMPING),
         "cg": solve.conjugate_gradients(scores, DAMPING, zero, max_iterations=400, tolerance=1e-13),
@@ -80,6 +81,14 @@ def test_what_the_step_makes_of_noise(solved):
     n = np.sqrt(a * b) * (w[:half] @ member.rows[:half] / a - w[half:] @ member.rows[half : len(w)] / b)
     expected = n @ np.linalg.solve(member.metric("pooled") + DAMPING * member.own, n)
     np.testing.assert_allclose(float(got["noise"]), expected, **TIGHT)
+
+
+def test_length_of_the_gradient(solved):
+    """`|A'g|` without the gradient, penalty included."""
+    member, g, _, _, got = solved
+    np.testing.assert_allclose(float(got["norm"]), np.linalg.norm(member.coordinates.T @ g), **TIGHT)
+    without = np.linalg.norm(member.coordinates.T @ member.gradient)
+    assert abs(without / float(got["norm"]) - 1) > 1e-3  # the penalty matters
 
 
 def test_woodbury(solved):
