@@ -2,7 +2,7 @@
 
 A centred RBM is trained by PCD-2 with every schedule for several horizons. Afterwards annealing finds `log Z` of the
 raw final parameters, which gives the test log-likelihood, and, with the work of the walkers, the excess work: by so
-much would their own likelihood be too high. Values at one common likelihood are interpolated between horizons.
+much would their own likelihood be too high. Values at one likelihood are interpolated between horizons.
 
     python -m benchmarks.least_work [--small] [--json] [--target LL] [--longest N]
 
@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import quasistatic as qs
@@ -52,24 +51,35 @@ def main() -> None:
             row = {"schedule": name, "updates": n} | trained(make(n), n, dataset.train, test, options.small)
             rows.append(row)
             print(
-                f"{name:24s} {n:6d} updates {row['seconds']:7.1f} s   LL {row['ll']:8.2f} +- {row['ll_stderr']:.2f}   "
+                f"{name:26s} {n:6d} updates {row['seconds']:7.1f} s   LL {row['ll']:8.2f} +- {row['ll_stderr']:.2f}   "
                 f"excess work {row['excess']:8.2f} +- {row['excess_stderr']:.2f} nats, expected {row['lag']:.2f} by "
                 f"lag, {row['feedback']:.2f} by feedback",
                 flush=True,
             )
     target = options.target if options.target is not None else common(rows)
     for name in dict.fromkeys(row["schedule"] for row in rows):
-        own = sorted((row for row in rows if row["schedule"] == name), key=lambda row: row["ll"])
-        at = {
-            key: float(np.interp(target, [r["ll"] for r in own], [r[key] for r in own], math.nan, math.nan))
-            for key in ("excess", "excess_stderr", "seconds", "updates")
-        }
+        at = interpolated([row for row in rows if row["schedule"] == name], target)
         print(
-            f"at LL {target:.2f}: {name:24s} excess work {at['excess']:8.2f} +- {at['excess_stderr']:.2f} nats, "
+            f"at LL {target:.2f}: {name:26s} excess work {at['excess']:8.2f} +- {at['stderr']:.2f} nats, "
             f"{at['seconds']:6.1f} s, {at['updates']:.0f} updates"
         )
     if options.json:
         print(json.dumps({"target": target, "rows": rows}))
+
+
+def interpolated(rows: list[dict[str, Any]], target: float) -> dict[str, float]:
+    """Numbers of one schedule at a likelihood, NaN outside its rows; the error has that of both ends' likelihoods."""
+    own = sorted(rows, key=lambda row: row["ll"])
+    for low, high in zip(own, own[1:], strict=False):
+        if not low["ll"] <= target <= high["ll"]:
+            continue
+        far = (target - low["ll"]) / (high["ll"] - low["ll"])
+        slope = (high["excess"] - low["excess"]) / (high["ll"] - low["ll"])
+        errors = [weight * math.hypot(row["excess_stderr"], slope * row["ll_stderr"])
+                  for row, weight in ((low, 1 - far), (high, far))]  # fmt: skip
+        at = {key: low[key] + far * (high[key] - low[key]) for key in ("excess", "seconds", "updates")}
+        return at | {"stderr": math.hypot(*errors)}
+    return dict.fromkeys(("excess", "stderr", "seconds", "updates"), math.nan)
 
 
 def common(rows: list[dict[str, Any]]) -> float:
@@ -86,10 +96,10 @@ def schedules(is_small: bool) -> dict[str, Any]:
         made[f"cosine {2 * rate:g}"] = lambda n, rate=rate: optax.sgd(optax.cosine_decay_schedule(2 * rate, n))
     for damping, rate in ((0.1, 0.1), (0.1, 0.5)) if is_small else ((1.0, 1.0), (1.0, 2.0)):
         made[f"natural {rate:g}"] = lambda n, rate=rate, damping=damping: natural_gradient(rate, damping=damping)
-    for damping, inflation in ((0.1, 1), (0.03, 1), (0.01, 1)) if is_small else ((1.0, 100), (1.0, 300)):
+    for damping, inflation in ((0.1, 1), (0.03, 1), (0.01, 1)) if is_small else ((1.0, 100),):
         name = f"least work, damping {damping:g}" if is_small else f"least work, inflation {inflation}"
         made[name] = lambda n, damping=damping, inflation=inflation: minimal_dissipation(
-            n, damping=damping, inflation=inflation, relaxation=None, max_kl=0.5
+            n, damping=damping, inflation=inflation, relaxation=None, max_kl=0.5 if is_small else 0.05
         )
     return made
 
