@@ -330,7 +330,7 @@ def _motion(table: Table) -> Panel:
 
 def _gradient(table: Table) -> Panel:
     columns = (("gradient_norm", "gradient norm", "train", "line"),)
-    note = "Euclidean norm of the gradient estimate over all parameters."
+    note = "Euclidean norm of the gradient estimate over all parameters (natural steps: in the metric's coordinates)."
     return _simple(table, "gradient_norm", "Gradient", "norm", note, columns)
 
 
