@@ -36,8 +36,8 @@ COLUMNS = (
 """Columns of metrics.csv. `anchor_step` is the step whose raw parameters the likelihoods belong to. Work, heat and
 shadow work are run totals of the driver's unweighted means per update; excess work, the approximate likelihood of the
 training rows and the least work for the distance travelled are explained in `dissipated`, temperature, gap and norm in
-`tempered`. `gradient_norm` is that of the descended gradient, for metric steps `|A'g|` in the scores' coordinates (see
-`metric.scores`). `feedback_bias` estimates `log_z_driver` minus the true `log Z` (see `train.feedback`); it is empty for
+`tempered`. `gradient_norm` is that of the descended gradient, for metric steps in the scores' coordinates (`|A'g|`, see
+`metric.scores`). `feedback_bias` estimates `log_z_driver` minus the true `log Z` (see `train.feedback`); empty for
 training without account weights. `predicted_work`, `feedback_work` (a part of it), `predicted_ratio` and `relaxation`
 (updates) are what is expected of the driver (`dissipated`). `n_rungs` and `rung_acceptance` (of exchanges between the
 model and the last frozen rung) are of a ladder that grows (`ascent`); `lr_scale` is the factor on the learning rate."""
