@@ -57,6 +57,7 @@ def test_labels_where_there_are_none(cli: Cli, tmp_path: Path):
     assert refused.code == 2 and "without labels" in refused.err
 
 
+@pytest.mark.slow
 def test_colour_images_are_trained_and_drawn(cli: Cli, tmp_path: Path):
     from matplotlib.image import imread
 

@@ -37,6 +37,7 @@ def test_implicit_gradient_of_a_read_out_is_that_of_the_relaxed_cost():
     assert checked > 5 and float(jnp.abs(slope.readout.weight).max()) > 0.01
 
 
+@pytest.mark.slow
 def test_reference_at_low_temperature_is_not_a_collapsed_reweighting():
     """One real output at `ax`: `dA_b / b` has the gradient `-(y - ax) x / (1 + b)`, which a few heavy walkers miss."""
     network = hopfield(jax.random.key(1), (1, 1))

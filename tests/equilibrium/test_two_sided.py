@@ -36,6 +36,7 @@ def found(variant, seeds, nudge, temperature):
     return np.asarray(jax.jit(jax.vmap(slopes))(jax.random.split(jax.random.key(5), seeds)))
 
 
+@pytest.mark.slow
 def test_coupled_centred_contrast_has_the_two_sided_gradient_and_less_noise():
     b, t = 0.4, 0.07
     exact = (means(b, t) - means(-b, t)) / (2 * b)

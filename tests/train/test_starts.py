@@ -50,7 +50,10 @@ def test_starts_of_short_runs():
     assert row["log_z_stderr"] < row["start_divergence_stderr"] < 0.1 * exact  # zero would be seen
 
 
-@pytest.mark.parametrize("name", ["pcd", "cd of continuous data", "no auditor"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("pcd", "no auditor")]
+
+
+@pytest.mark.parametrize("name", ["cd of continuous data", *SLOW])
 def test_what_has_no_number_or_zero(name):
     """Persistent walkers open their books in equilibrium; rows of continuous data have no finite divergence."""
     if name == "pcd":
