@@ -236,7 +236,8 @@ def _damped_metric(scores: AbstractScores, damping: ScalarLike, metric: Metric) 
 
 
 def _dot(a: Any, b: Any) -> Float[Array, ""]:
-    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    products = [jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
+    return sum(products, start=jnp.zeros(()))
 
 
 def _plus(a: Any, scale: ScalarLike, b: Any) -> Any:
