@@ -237,7 +237,7 @@ def _damped_metric(scores: AbstractScores, damping: ScalarLike, metric: Metric) 
 
 def _dot(a: Any, b: Any) -> Float[Array, ""]:
     products = [jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
-    return sum(products, start=jnp.zeros(()))
+    return sum(products[1:], start=products[0])
 
 
 def _plus(a: Any, scale: ScalarLike, b: Any) -> Any:
