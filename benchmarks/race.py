@@ -64,6 +64,9 @@ def candidates() -> dict[str, dict[str, Any]]:
                     "optimiser": natural_gradient(rate, damping=damping),
                     "k": k,
                 }
+    # the recipe mnist-rbm-natural
+    falling = optax.linear_schedule(6.0, 0.0, 600, 300)
+    made["natural-2 damping 1 rate 6 falling"] = {"optimiser": natural_gradient(falling, damping=1.0), "k": 2}
     return made
 
 

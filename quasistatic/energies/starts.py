@@ -107,15 +107,22 @@ def states_of(energy: AbstractEnergy, size: int) -> AbstractUnits | None:
     Raises:
         InputError: the states are neither {0, 1} nor {-1, 1}.
     """
+    levels = levels_of(energy)
+    if levels is None:
+        return None
+    for kind in UNITS.values():
+        if levels == kind.levels:
+            found: type[Any] = kind
+            return found(size)
+    raise InputError(f"noise over the states {levels} is not known; give a law with exact samples")
+
+
+def levels_of(energy: AbstractEnergy) -> tuple[float, ...] | None:
+    """Values that a coordinate of an energy's samples can have, or None for continuous samples."""
     for part in (energy, getattr(energy, "visible", None), getattr(energy, "units", None)):
         levels = getattr(part, "levels", None)
-        if levels is None:
-            continue
-        for kind in UNITS.values():
-            if tuple(levels) == kind.levels:
-                found: type[Any] = kind
-                return found(size)
-        raise InputError(f"noise over the states {tuple(levels)} is not known; give a law with exact samples")
+        if levels is not None:
+            return tuple(levels)
     return None
 
 

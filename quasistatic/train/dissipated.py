@@ -162,7 +162,7 @@ def divergence_of_starts(trainer: Trainer, train: np.ndarray, is_discrete: bool)
     Args:
         trainer: regulators that restart walkers, if any.
         train: training rows, whose empirical law contrastive divergence starts from.
-        is_discrete: whether that law has a finite divergence from a model; else it is withheld.
+        is_discrete: whether the model's samples are; else no set of rows has a finite divergence from it.
 
     Returns:
         Function of state, mean potential of the training rows and `log Z`. Its standard error is that of `log Z` and,
@@ -171,7 +171,9 @@ def divergence_of_starts(trainer: Trainer, train: np.ndarray, is_discrete: bool)
     method = "entropy of the starts and their mean potential"
     if any(isinstance(regulator, Restart) and regulator.source == "data" for regulator in trainer.regulators):
         if not is_discrete:
-            return lambda state, potential, log_z: Estimate.withheld("rows of continuous data have no density", method)
+            return lambda state, potential, log_z: Estimate.withheld(
+                "rows have no density, and continuous models nothing else", method
+            )
         counts = np.unique(train.reshape(len(train), -1), axis=0, return_counts=True)[1]
         entropy = float(np.log(len(train)) - np.sum(counts * np.log(counts)) / len(train))
         return lambda state, potential, log_z: log_z + (potential - entropy)

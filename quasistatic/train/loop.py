@@ -21,6 +21,7 @@ from quasistatic.datasets import Dataset
 from quasistatic.energies.base import AbstractEnergy
 from quasistatic.energies.pairwise import Pairwise
 from quasistatic.energies.rbm import RBM
+from quasistatic.energies.starts import levels_of
 from quasistatic.errors import InputError, RunFailure
 from quasistatic.evaluate.exact import is_enumerable, log_partition_exact
 from quasistatic.evaluate.likelihood import pseudo_likelihood
@@ -205,7 +206,7 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset, state: 
         is_fused=trainer.kernel.moves_with_switch,
         is_weighted=trainer.is_weighted,
         travelled=travel(trainer, state.ensemble),
-        starts=divergence_of_starts(trainer, dataset.train, dataset.kind != "real"),
+        starts=divergence_of_starts(trainer, dataset.train, levels_of(model) is not None),
     )
 
 

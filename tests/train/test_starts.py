@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import quasistatic as qs
+from quasistatic.datasets import Dataset
 from tests.train.test_bias import BETA, fitted, gaussian_parts, log_z_of, rbm_parts, trainer_of
 
 STATES = np.array(list(itertools.product((0.0, 1.0), repeat=7)))
@@ -53,9 +54,9 @@ def test_starts_of_short_runs():
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("pcd", "no auditor")]
 
 
-@pytest.mark.parametrize("name", ["cd of continuous data", *SLOW])
+@pytest.mark.parametrize("name", ["cd of a continuous model", *SLOW])
 def test_what_has_no_number_or_zero(name):
-    """Persistent walkers open their books in equilibrium; rows of continuous data have no finite divergence."""
+    """Persistent walkers open their books in equilibrium; rows have no finite divergence from a density."""
     if name == "pcd":
         row = fitted(trainer_of("pcd"), *rbm_parts(), n_steps=2).rows[-1]
         assert row["start_divergence"] == row["start_divergence_stderr"] == 0
@@ -64,5 +65,7 @@ def test_what_has_no_number_or_zero(name):
         assert row["start_divergence"] is None and row["start_divergence_stderr"] is None
     else:
         trainer = qs.cd(qs.Langevin(), optax.sgd(0.05), n_walkers=200, controls=qs.Controls.of(step_size=0.1))
-        row = fitted(trainer, *gaussian_parts(), n_steps=2).rows[-1]
+        model, data = gaussian_parts()
+        bits = Dataset("bits", np.asarray(data > 0.5, np.float32), None, None, None, "binary", {})  # to a density alike
+        row = qs.fit(jax.random.key(1), trainer, model, bits, qs.Plan(2, record_every=2, n_ages=0)).rows[-1]
         assert row["start_divergence"] is None and row["log_z"] is not None
