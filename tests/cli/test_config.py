@@ -24,6 +24,7 @@ def test_the_promised_recipes_are_there():
         "mixture",
         "mnist-rbm",
         "mnist-rbm-fast",
+        "mnist-rbm-long",
         "mnist-rbm-natural",
         "mnist-short-run",
     ]
