@@ -8,9 +8,11 @@ from quasistatic.evaluate.annealing import log_partition_bracket as log_partitio
 from quasistatic.evaluate.annealing import reverse_ais as reverse_ais
 from quasistatic.evaluate.chains import Chains as Chains
 from quasistatic.evaluate.chains import run_chains as run_chains
+from quasistatic.evaluate.conductance import conductance_bound as conductance_bound
 from quasistatic.evaluate.conductance import effective_fields as effective_fields
 from quasistatic.evaluate.conductance import freezing_margins as freezing_margins
 from quasistatic.evaluate.conductance import kernel_matrix as kernel_matrix
+from quasistatic.evaluate.conductance import set_conductance as set_conductance
 from quasistatic.evaluate.discrepancies import Reference as Reference
 from quasistatic.evaluate.discrepancies import discrepancy as discrepancy
 from quasistatic.evaluate.discrepancies import nearest_neighbours as nearest_neighbours

@@ -35,7 +35,8 @@ from quasistatic.train.checkpoint import write_text
 SIZE_FILE = "size.csv"
 TABLE = (
     "flip_rate temperature norm norm_over_t spectral_over_t ll_test ll_test_lower ll_train log_z log_z_stderr gap "
-    "gap_stderr ess reconstruction free_energy_chains seconds_per_epoch"
+    "gap_stderr ess reconstruction free_energy_chains free_energy_long tau tau_stderr r_hat conductance "
+    "conductance_stderr n_rungs round_trips seconds_per_epoch"
 ).split()
 
 

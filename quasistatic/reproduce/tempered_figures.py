@@ -15,6 +15,7 @@ COLOURS = {
     "gauge": "#8FC1E8",
     "published": "#C8501E",
     "thermostat": "#4E8F3A",
+    "replicas": "#8A4FA3",
 }
 
 

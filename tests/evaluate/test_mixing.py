@@ -9,7 +9,13 @@ import pytest
 
 from quasistatic.energies import RBM, Potential, units
 from quasistatic.errors import InputError
-from quasistatic.evaluate.conductance import effective_fields, freezing_margins, kernel_matrix
+from quasistatic.evaluate.conductance import (
+    conductance_bound,
+    effective_fields,
+    freezing_margins,
+    kernel_matrix,
+    set_conductance,
+)
 from quasistatic.evaluate.mixing import (
     autocorrelation,
     autocorrelation_time,
@@ -105,6 +111,62 @@ def test_sampled_flip_rate(temperature):
     error = per_chain.std(ddof=1) / math.sqrt(n)
     assert abs(per_chain.mean() - GOLDEN[temperature][2]) < 4 * error
     assert abs(per_chain.mean() - GOLDEN[1.0][2]) > 8 * error
+
+
+def _stationary(exact, n_records, n_chains, seed):
+    """States of exact chains of a kernel matrix, as indices, records first."""
+    random = np.random.default_rng(seed)
+    state = random.choice(len(exact.law), n_chains, p=exact.law)
+    cumulative, records = exact.matrix.cumsum(1), []
+    for _ in range(n_records):
+        records.append(state)
+        state = np.minimum((random.random(n_chains)[:, None] > cumulative[state]).sum(1), len(exact.law) - 1)
+    return np.array(records)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_measured_flow_out_of_a_set(temperature):
+    """The flow of a set of less and of more than half of the mass is that of the matrix; crossings alone are not."""
+    exact = kernel_matrix(golden(), 1 / temperature)
+    states = _stationary(exact, 200, 2000, 5)
+    for inside in (exact.states[:, 0] > 0.5, exact.states[:, 0] < 0.5, exact.states.sum(1) == 3):
+        mass = exact.law[inside].sum()
+        flow = exact.law[inside] @ exact.matrix[inside][:, ~inside].sum(1) / min(mass, 1 - mass)
+        found = set_conductance(inside[states])
+        assert found.value is not None and found.stderr is not None and found.stderr < 0.02 * flow
+        assert abs(found.value - flow) < 4 * found.stderr
+        assert flow >= exact.conductance() - 1e-12
+        crossings = np.abs(np.diff(inside[states].astype(float), axis=0)).mean()  # saboteur: both ways, no mass
+        assert abs(crossings - flow) > 8 * found.stderr
+
+
+def test_a_bound_by_the_observable_that_separates_the_modes():
+    """Of three observables the magnetisation is found; the bound is its flow, above and close to the conductance."""
+    model = mattis(4, 4, 0.6)
+    exact = kernel_matrix(model)
+    states = exact.states[_stationary(exact, 2000, 300, 8)]
+    traces = np.stack([states[..., 0], states.sum(-1) + 1e-3 * states[..., 1], states[..., 2] - states[..., 3]], -1)
+    found = conductance_bound(traces)
+    assert found.value is not None and found.stderr is not None and found.bias == "high"
+    values = exact.states.sum(1) + 1e-3 * exact.states[:, 1]
+    inside = values > np.median((states.sum(-1) + 1e-3 * states[..., 1])[:1000])
+    mass = exact.law[inside].sum()
+    flow = exact.law[inside] @ exact.matrix[inside][:, ~inside].sum(1) / min(mass, 1 - mass)
+    assert abs(found.value - flow) < 4 * found.stderr
+    assert exact.conductance() < flow + 1e-12 < 1.5 * exact.conductance()
+
+
+def test_flow_that_was_not_seen():
+    never = np.zeros((50, 4), bool)
+    assert set_conductance(never).is_withheld
+    never[:, :1] = True  # mass 1/4, nobody crosses
+    found = set_conductance(never)
+    assert found.value == pytest.approx(0.5 * poisson_upper(0) / (49 * 4) / 0.25) and found.stderr is None
+    assert found.reason is not None and "upper limit" in found.reason
+    with pytest.raises(InputError, match="records"):
+        set_conductance(never[:1])
+    with pytest.raises(InputError, match="finite"):
+        conductance_bound(np.full((8, 2, 1), np.nan))
 
 
 def test_freezing_margins_of_mattis():
