@@ -43,13 +43,10 @@ def test_the_gauge_control_is_the_cold_run_rewritten():
     data, key = images(), jax.random.key(5)
     size = SMALL._replace(n_epochs=2)
     cold, gauge, plain = (run(key, name, data, size, None) for name in ("fixed-0.9225", "gauge", "fixed-1"))
-    for name, tolerance in (("norm_over_t", 1e-4), ("ll_test", 2e-2), ("flip_rate", 2e-3)):
-        a, b, c = (
-            r.column(name)[-1] if name in tempered_mnist.COLUMNS else r.judged[name] for r in (cold, gauge, plain)
-        )
-        assert abs(a - b) < tolerance * abs(a), name
-        if name == "norm_over_t":
-            assert abs(c - a) > 0.05 * abs(a)
+    for name, tolerance in (("norm_over_t", 1e-4), ("flip_rate", 2e-3)):
+        np.testing.assert_allclose(gauge.column(name)[-1], cold.column(name)[-1], rtol=tolerance)
+    assert gauge.judged["ll_test"] == pytest.approx(cold.judged["ll_test"], rel=0.02)
+    assert abs(plain.column("norm_over_t")[-1] / cold.column("norm_over_t")[-1] - 1) > 0.05
 
 
 def _interrupt(*_):
