@@ -5,9 +5,11 @@
 An RBM with 200 hidden units is trained on the MNIST digits 0 and 1 (pixels above 0.3, PCD-100, rate 0.01, 10,000
 updates, 2,000 walkers unless told otherwise), and its ages are stored on the way. Then stacks of replicas in ages
 chosen by their acceptance, and plain chains of the last age, both from the positions at which the stacks end their
-burn-in, are watched by a linear discriminant of the two digits. Reported are jumps per chain and sweep of the model
-(top rung), and per sweep of *all* rungs; where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the
-place of its count. Gibbs makes as many sweeps in all as the stacks do in all their rungs.
+burn-in, are watched by a linear discriminant of the two digits. A jump leads from the core of one digit, where three
+quarters of its pictures lie, into that of the other: a chain that dithers at the border does not jump (all changes of
+side are counted, too). Reported are jumps per chain and sweep of the model (top rung), and per sweep of *all* rungs;
+where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the place of its count. Gibbs makes as many
+sweeps in all as the stacks do in all their rungs.
 
 Training and sampling can be interrupted: what is in DIR (default runs/trajectory-tempering) is gone on with.
 
@@ -56,10 +58,13 @@ QUICK = {"n_hidden": 16, "n_walkers": 100, "batch_size": 100, "n_sweeps": 5, "ra
 
 
 class Discriminant(eqx.Module):
-    """Class of a picture by Fisher's linear discriminant: 1 where `direction . x > threshold`."""
+    """Where a picture lies along Fisher's linear discriminant of two classes.
+
+    0: core of the first class, 1: its side, 2: side of the second class, 3: its core.
+    """
 
     direction: Float[Array, " n"]
-    threshold: Float[Array, ""]
+    edges: Float[Array, " 3"]
 
     @classmethod
     def of(cls, x: np.ndarray, labels: np.ndarray) -> "Discriminant":
@@ -67,11 +72,21 @@ class Discriminant(eqx.Module):
         zero, one = x[labels == 0], x[labels == 1]
         within = np.cov(zero, rowvar=False) + np.cov(one, rowvar=False)
         direction = np.linalg.solve(within + 0.05 * np.eye(x.shape[1]), one.mean(0) - zero.mean(0))
-        threshold = 0.5 * direction @ (zero.mean(0) + one.mean(0))
-        return cls(jnp.asarray(direction, jnp.float32), jnp.asarray(threshold, jnp.float32))
+        border = 0.5 * direction @ (zero.mean(0) + one.mean(0))
+        edges = (np.quantile(zero @ direction, 0.75), border, np.quantile(one @ direction, 0.25))
+        return cls(jnp.asarray(direction, jnp.float32), jnp.asarray(edges, jnp.float32))
 
     def __call__(self, x: Float[Array, " n"]) -> Int[Array, ""]:
-        return (self.direction @ x > self.threshold).astype(jnp.int32)
+        return jnp.sum(self.direction @ x > self.edges).astype(jnp.int32)
+
+
+def last_core(places: np.ndarray) -> np.ndarray:
+    """Class in whose core each chain was last, of what `Discriminant` said; before that, the side it was on."""
+    records = np.arange(len(places))[:, None]
+    is_core = (places == 0) | (places == 3)
+    is_core[0] = True
+    latest = np.maximum.accumulate(np.where(is_core, records, 0), axis=0)
+    return (np.take_along_axis(places, latest, axis=0) >= 2).astype(int)
 
 
 def digits(is_quick: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +130,7 @@ def trained(folder: Path, x: np.ndarray, sizes: dict[str, Any], seed: int) -> li
     return [Age(step, qs.Potential(checkpoint.fill(model, Archive(path), "model"), beta)) for step, path in ages]
 
 
-def ladder(folder: Path, ages: list[Age], n_chains: int, n_sweeps: int) -> Chosen:
+def ladder(folder: Path, ages: list[Age], n_chains: int, n_sweeps: int, target: float) -> Chosen:
     """Rungs of the ladder, chosen once and kept in the folder."""
     path = folder / "ladder.npz"
     base = Age(0.0, qs.Potential(independent_rbm(ages[0].potential.energy)[0], jnp.asarray(1.0)))  # pyright: ignore
@@ -130,7 +145,7 @@ def ladder(folder: Path, ages: list[Age], n_chains: int, n_sweeps: int) -> Chose
         rungs = [Age(s, qs.Potential(m, jnp.asarray(1.0))) for s, m in zip(stored["steps"], models, strict=True)]
         return Chosen(rungs, stored["acceptance"], jnp.asarray(stored["x"]))
     chosen = choose_rungs(
-        jax.random.key(11), BlockGibbs(), ages, target=0.3, n_walkers=max(n_chains, 256), n_sweeps=n_sweeps
+        jax.random.key(11), BlockGibbs(), ages, target=target, n_walkers=max(n_chains, 256), n_sweeps=n_sweeps
     )
     energies: list[Any] = [age.potential.energy for age in chosen.ages]
     np.savez(
@@ -151,10 +166,10 @@ def watched(
     *,
     n_rounds: int,
 ) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Chains moved and classified after every sweep (or round), in pieces that are kept in the folder.
+    """Chains moved and placed after every sweep (or round), in pieces that are kept in the folder.
 
     Returns:
-        The walkers at the end, classes and potentials, records first.
+        The walkers at the end, places and potentials, records first.
     """
     modes, potentials = [], []
     ensemble: Any = None
@@ -174,7 +189,7 @@ def watched(
         np.savez(path, modes=chains.observed, u=chains.u, x=np.asarray(ensemble.x))
         modes.append(chains.observed)
         potentials.append(chains.u)
-        seen = occupancy(np.concatenate(modes), 2)
+        seen = occupancy(last_core(np.concatenate(modes)), 2)
         print(f"{name:6s} record {(piece + 1) * n_piece:6d}  {seen.n_switches} jumps", flush=True)
     if ensemble is None:
         ensemble = Ensemble.open(kernel, potential, start)
@@ -195,6 +210,7 @@ def main() -> None:
     parser.add_argument("--walkers", type=int, default=None, help="of the training (the paper has 2,000)")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of the stacks after as many of burn-in / 4")
     parser.add_argument("--chains", type=int, default=None)
+    parser.add_argument("--acceptance", type=float, default=0.3, help="of exchanges, by which ages are chosen")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -206,13 +222,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     x, labels = digits(options.quick)
     classify = Discriminant.of(x, labels)
-    right = float(np.mean(np.asarray(jax.vmap(classify)(jnp.asarray(x))) == labels))
+    right = float(np.mean((np.asarray(jax.vmap(classify)(jnp.asarray(x))) >= 2) == labels))
     print(f"{len(x)} pictures, {x.shape[1]} pixels; the discriminant tells {right:.2%} of them apart", flush=True)
     ages = trained(folder, x, sizes, options.seed)
-    chosen = ladder(folder, ages, n_chains, sizes["n_sweeps"])
-    print(
-        f"rungs {[age.step for age in chosen.ages]}\nacceptance {np.round(chosen.acceptance, 2).tolist()}", flush=True
-    )
+    chosen = ladder(folder, ages, n_chains, sizes["n_sweeps"], options.acceptance)
+    rungs = [float(age.step) for age in chosen.ages]
+    print(f"rungs {rungs}\nacceptance {np.round(chosen.acceptance, 2).tolist()}", flush=True)
 
     kernel, potential = chosen.kernel(BlockGibbs()), chosen.ages[-1].potential
     n_rungs, start = kernel.n_replicas, chosen.x[:n_chains]
@@ -221,7 +236,8 @@ def main() -> None:
     _, plain_modes, plain_u = watched(
         folder, "gibbs", BlockGibbs(), potential, as_samples(kernel, burnt).x, classify, n_rounds=n_rounds * n_rungs
     )
-    found, plain = occupancy(modes, 2), occupancy(plain_modes, 2)
+    found, plain = occupancy(last_core(modes), 2), occupancy(last_core(plain_modes), 2)
+    sides, plain_sides = (int(np.abs(np.diff(m >= 2, axis=0)).sum()) for m in (modes, plain_modes))
     top, error, _ = rate_of(found)
     gibbs, gibbs_error, is_limit = rate_of(plain)
     per_top, per_total = top / gibbs, top / n_rungs / gibbs
@@ -233,6 +249,7 @@ def main() -> None:
         "round_trips": round_trips(stacks)[0],
         "jumps_ptt": found.n_switches,
         "jumps_gibbs": plain.n_switches,
+        "changes_of_side": [sides, plain_sides],
         "gibbs_is_upper_limit": is_limit,
         "rate_ptt": top,
         "rate_gibbs": gibbs,
@@ -251,7 +268,7 @@ def main() -> None:
     print(
         f"{n_rungs} rungs, acceptance {accepted.min():.2f} or more, {result['round_trips']:.2g} round trips per round\n"
         f"jumps: {found.n_switches} with replicas, {plain.n_switches} with Gibbs"
-        f"{' (95 % upper limit used)' if is_limit else ''}\n"
+        f"{' (95 % upper limit used)' if is_limit else ''}; changes of side {sides} and {plain_sides}\n"
         f"per sweep of the model {least}{per_top:.1f} times (goal {GOAL_TOP:g}), per sweep of all rungs {least}"
         f"{per_total:.1f} times (goal {GOAL_TOTAL:g}); relative error {relative:.0%}\n"
         f"share of ones: replicas {found.fraction[1]:.3f}, Gibbs {plain.fraction[1]:.3f}, data {labels.mean():.3f}"
