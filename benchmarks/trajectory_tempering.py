@@ -9,7 +9,8 @@ burn-in, are watched by a linear discriminant of the two digits. A jump leads fr
 quarters of its pictures lie, into that of the other: a chain that dithers at the border does not jump (all changes of
 side are counted, too). Reported are jumps per chain and sweep of the model (top rung), and per sweep of *all* rungs;
 where plain Gibbs shows fewer than 5 jumps, its 95 % upper limit takes the place of its count. Gibbs makes as many
-sweeps in all as the stacks do in all their rungs.
+sweeps in all as the stacks do in all their rungs. Jumps of neighbouring replicas that trade places again and again are
+cheap, so the autocorrelation time of the digit is reported, too.
 
 Training and sampling can be interrupted: what is in DIR (default runs/trajectory-tempering) is gone on with.
 
@@ -242,6 +243,9 @@ def main() -> None:
     gibbs, gibbs_error, is_limit = rate_of(plain)
     per_top, per_total = top / gibbs, top / n_rungs / gibbs
     relative = float(np.hypot(error, 0.0 if is_limit else gibbs_error))
+    # neighbours that hold different digits jump back and forth; this asks after how many sweeps the digit is a new one
+    times = [autocorrelation_time(last_core(m)) for m in (modes, plain_modes)]
+    gain = times[1].value / times[0].value  # pyright: ignore
     accepted, _ = crossings(kernel, potential, stacks).acceptance()
     result = {
         "n_rungs": n_rungs,
@@ -258,19 +262,23 @@ def main() -> None:
         "relative_error": relative,
         "fraction_of_ones": [float(found.fraction[1]), float(plain.fraction[1]), float(labels.mean())],
         "mean_potential": [float(u[len(u) // 2 :].mean()), float(plain_u[len(plain_u) // 2 :].mean())],
-        "autocorrelation_time": [autocorrelation_time(u).value, autocorrelation_time(plain_u).value],
+        "autocorrelation_time": [autocorrelation_time(u).as_json(), autocorrelation_time(plain_u).as_json()],
+        "time_of_the_digit": [time.as_json() for time in times],
     }
     checkpoint.write_text(folder / "result.json", json.dumps(result, indent=1) + "\n")
     if options.json:
         print(json.dumps(result))
         return
     least = "at least " if is_limit else ""
+    said = [f"{time.value:.3g}" + (" at least" if time.bias == "low" else "") for time in times]
     print(
         f"{n_rungs} rungs, acceptance {accepted.min():.2f} or more, {result['round_trips']:.2g} round trips per round\n"
         f"jumps: {found.n_switches} with replicas, {plain.n_switches} with Gibbs"
         f"{' (95 % upper limit used)' if is_limit else ''}; changes of side {sides} and {plain_sides}\n"
         f"per sweep of the model {least}{per_top:.1f} times (goal {GOAL_TOP:g}), per sweep of all rungs {least}"
         f"{per_total:.1f} times (goal {GOAL_TOTAL:g}); relative error {relative:.0%}\n"
+        f"autocorrelation time of the digit: replicas {said[0]}, Gibbs {said[1]} sweeps: {gain:.1f} times per sweep of "
+        f"the model, {gain / n_rungs:.1f} per sweep of all rungs\n"
         f"share of ones: replicas {found.fraction[1]:.3f}, Gibbs {plain.fraction[1]:.3f}, data {labels.mean():.3f}"
     )
 

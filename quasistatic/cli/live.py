@@ -102,7 +102,8 @@ class Steps:
     def __init__(self, name: str):
         self._name = name
         self._console = Console(stderr=True, highlight=False)
-        self._begun = self._spoken = time.monotonic()
+        self._begun = self._spoken = self._heard = time.monotonic()
+        self._part = ""
         self._live: Live | None = None
 
     def __enter__(self) -> Steps:
@@ -115,9 +116,13 @@ class Steps:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, fraction: float) -> None:
-        """Takes the fraction that is done."""
+    def __call__(self, fraction: float, part: str = "") -> None:
+        """Takes the fraction that is done, of a part of the job where it has several."""
         now = time.monotonic()
+        if part != self._part:
+            self._part, self._begun = part, self._heard
+        self._heard = now
+        name = f"{self._name}, {part}" if part else self._name
         left = clock((now - self._begun) * (1 - fraction) / max(fraction, 1e-9))
         if self._live is not None:
             line = Table.grid(padding=(0, 1), expand=True)
@@ -125,11 +130,11 @@ class Steps:
             line.add_column(ratio=1)
             line.add_column(no_wrap=True)
             bar = ProgressBar(total=1.0, completed=fraction)
-            line.add_row(Text(self._name, style="bold"), bar, Text(f"{left} left", style="cyan"))
+            line.add_row(Text(name, style="bold"), bar, Text(f"{left} left", style="cyan"))
             self._live.update(line)
         elif now - self._spoken > PATIENCE and fraction < 1:
             self._spoken = now
-            self._console.print(f"{self._name}: {fraction:.0%}, {left} left", soft_wrap=True)
+            self._console.print(f"{name}: {fraction:.0%}, {left} left", soft_wrap=True)
 
 
 def numbers(row: Mapping[str, Any]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from quasistatic._keys import named
+from quasistatic._random import split
 from quasistatic._types import Key
 from quasistatic.cli.load import LoadedRun
 from quasistatic.energies import RBM, AbstractEnergy, Potential
@@ -22,6 +24,7 @@ from quasistatic.thermo.replicas import crossings, round_trips
 METHODS = ("walkers", "ptt", "tempering")
 N_RECORDS = 1000
 PILOT = 256
+MOST_PIECES = 10
 
 
 def stored_ages(run: LoadedRun, which: str, before: int) -> list[Age]:
@@ -54,6 +57,7 @@ def draw_on_ladder(
     which: str,
     n_rungs: int,
     target: float,
+    progress: Callable[[float, str], None],
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Samples from the last rung of a ladder, one per stack of replicas.
 
@@ -73,6 +77,7 @@ def draw_on_ladder(
         which: parameters.
         n_rungs: temperatures of `tempering`.
         target: acceptance between the rungs of `ptt`.
+        progress: told what is being done and the fraction of it.
 
     Returns:
         Samples, their reduced potentials, and what to say about the ladder.
@@ -94,7 +99,9 @@ def draw_on_ladder(
             raise InputError(f"--method ptt is for RBMs, this run trained a {type(energy).__name__}; use tempering")
         last = run.checkpoint("best" if which == "best" else "last").step
         ages = [*stored_ages(run, which, last), Age(float(last), potential)]
-        chosen = choose_rungs(named(key, "rungs"), kernel, ages, target=target, n_walkers=max(n, PILOT))
+        chosen = choose_rungs(
+            named(key, "rungs"), kernel, ages, target=target, n_walkers=max(n, PILOT), progress=progress
+        )
         exchange, first = chosen.kernel(kernel), chosen.x[:n]
         about["rungs"] = [age.step for age in chosen.ages]
     else:
@@ -104,30 +111,37 @@ def draw_on_ladder(
         )  # fmt: skip
         assert isinstance(exchange.ladder, Tempered)
         about["rungs"] = [float(1 / ratio) for ratio in np.asarray(exchange.ladder.ratios)]
-    for purpose in ("burn", "move"):
-        chains = run_chains(
-            named(key, purpose), exchange, potential, first, n_records=n_records, n_sweeps=thin,
-            step_size=run.settings.kernel.step_size,
-        )  # fmt: skip
-        first = chains.ensemble
-    measured = crossings(exchange, potential, chains.ensemble)
+    # in pieces of one size, so that it is heard of
+    n_pieces = max(i for i in range(1, MOST_PIECES + 1) if n_records % i == 0)
+    u = np.zeros((0, n))
+    for purpose, said in (("burn", "burn-in"), ("move", "sampling")):
+        traces = []
+        for i, key_piece in enumerate(split(named(key, purpose), n_pieces)):
+            chains = run_chains(
+                key_piece, exchange, potential, first, n_records=n_records // n_pieces, n_sweeps=thin,
+                step_size=run.settings.kernel.step_size,
+            )  # fmt: skip
+            first = chains.ensemble
+            traces.append(chains.u)
+            progress((i + 1) / n_pieces, said)
+        u = np.concatenate(traces)
+    measured = crossings(exchange, potential, first)
     acceptance, error = measured.acceptance()
-    trips, trips_error = round_trips(chains.ensemble)
-    time = autocorrelation_time(chains.u)
+    trips, trips_error = round_trips(first)
+    time = autocorrelation_time(u)
     about |= {
         "n_rungs": exchange.n_replicas,
         "acceptance": acceptance.tolist(),
         "acceptance_stderr": [finite(e) for e in error],
         "round_trips": {"value": trips, "stderr": finite(trips_error)},
         "autocorrelation_time": time.scale(thin).as_json(),
-        "r_hat": finite(split_r_hat(chains.u)) if n_records >= 4 else None,
+        "r_hat": finite(split_r_hat(u)) if n_records >= 4 else None,
         "n_sweeps_total": about["rounds"] * exchange.n_replicas,
     }
     if method == "ptt":
         base: Any = chosen.ages[0].potential
         about["log_z"] = measured.log_z(float(independent_rbm(base.energy, float(base.beta))[1])).as_json()
-    ensemble = chains.ensemble
-    return np.asarray(ensemble.x[:, -1]), np.asarray(ensemble.cache.u[:, -1]), about
+    return np.asarray(first.x[:, -1]), np.asarray(first.cache.u[:, -1]), about
 
 
 def finite(value: float) -> float | None:

@@ -80,10 +80,11 @@ def sample_run(
             raise InputError(f"--clamp goes with --method walkers, not {method}: its replicas cannot hold coordinates")
         source = "the stored walkers"
         x, beta = chosen_walkers(named(key, "choose"), run, n, which)
-        x, u, about = draw_on_ladder(
-            key, run, make_kernel(run.settings, energy), energy, x, method=method, n=n, steps=steps, beta=beta,
-            which=which, n_rungs=n_rungs, target=target,
-        )  # fmt: skip
+        with Steps(run.path.name) as progress:
+            x, u, about = draw_on_ladder(
+                key, run, make_kernel(run.settings, energy), energy, x, method=method, n=n, steps=steps, beta=beta,
+                which=which, n_rungs=n_rungs, target=target, progress=progress,
+            )  # fmt: skip
     else:
         with Steps(f"{run.path.name}: sampling") as progress:
             options: Any = dict(steps=steps, held=held, progress=progress)
@@ -105,6 +106,7 @@ def sample_run(
         "shape": list(x.shape),
         "mean": float(np.mean(x)),
         "mean_potential": float(np.mean(u)),
+        "mean_potential_stderr": float(np.std(u, ddof=1) / math.sqrt(n)) if n > 1 else None,
         **about,
     }
     if is_json:

@@ -1,14 +1,18 @@
 """Ladders for sampling a trained model: which of its stored ages, or which temperatures.
 
-Walkers are taken through the ages from the first on, some sweeps at each. They need not be in equilibrium for this
-purpose: between neighbours in training time the acceptance of an exchange is decided inside modes. A rung is then
-followed by the farthest age that exchanges with it are still accepted at the target rate. Where even the next stored
-age is too far, models half-way between the two (in their parameters) are put in.
+Walkers are taken through the ages from the first on, some sweeps at each, and a rung is followed by the farthest age
+that exchanges with it are accepted at the target rate. Where even the next stored age is too far, models between the
+two (in their parameters) are put in. These walkers hardly cross between modes, while ages differ in the weights of
+their modes, too: a young model's can swing from one side to the other within a few updates. So the ladder is tried with
+stacks of replicas, and where fewer than half the exchanges aimed at are accepted, models are put in between, as many as
+the rejections ask for if the work of an exchange is Gaussian, `A = erfc(c d)` at a distance `d`.
 
 Reference:
     Bereux, Decelle, Furtlehner, Rosset and Seoane 2024 (arXiv 2405.15376).
 """
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import erfcinv
 
 from quasistatic._random import fold, split
 from quasistatic._types import Key
@@ -33,6 +38,12 @@ from quasistatic.thermo.replicas import crossings, respaced
 
 N_REFINED = 5
 """Rounds in which intervals that are too wide are halved."""
+
+N_PIECES = 5
+"""Pieces of a trial, after which it is heard of."""
+
+N_TRIALS = 6
+"""Most trials of a ladder; what is torn after the last stays torn, and `Chosen.acceptance` tells."""
 
 
 class Age(NamedTuple):
@@ -52,8 +63,8 @@ class Chosen(NamedTuple):
 
     Args:
         ages: the rungs, the model last.
-        acceptance: estimated acceptance between neighbours.
-        x: a position for every stack and rung to start from, shape `(n, n_rungs, ...)`.
+        acceptance: acceptance between neighbours after the last trial.
+        x: the stacks of that trial, shape `(n, n_rungs, ...)`.
     """
 
     ages: list[Age]
@@ -75,8 +86,10 @@ def choose_rungs(
     target: float = 0.3,
     n_walkers: int = 256,
     n_sweeps: int = 50,
+    n_rounds: int = 200,
+    progress: Callable[[float, str], None] = lambda fraction, what: None,
 ) -> Chosen:
-    """Rungs between the first age and the last, as few as exchanges at the target rate allow.
+    """Rungs between the first age and the last, about as few as exchanges at the target rate allow.
 
     Args:
         key: random key.
@@ -84,8 +97,10 @@ def choose_rungs(
         ages: models in training order, the one to be sampled last. Of RBMs the model without couplings (at the biases
             of the first) is put before them, so that the first rung is sampled exactly and its `log Z` is known.
         target: acceptance between neighbours.
-        n_walkers: walkers that try the ages.
+        n_walkers: walkers that try the ages, and stacks that try the ladder.
         n_sweeps: sweeps at each age.
+        n_rounds: rounds of each trial.
+        progress: told what is being done and the fraction of it.
 
     Raises:
         InputError: no ages, or a target outside (0, 1).
@@ -99,24 +114,69 @@ def choose_rungs(
         ages.insert(0, Age(0.0, Potential(base, first.beta)))
     if len(ages) == 1:
         raise InputError("a ladder needs two ages at least; train with record.n_ages, or use tempering")
-    for round_ in range(N_REFINED + 1):
-        x = _walked(fold(key, round_), kernel, ages, n_walkers, n_sweeps)
+    x = _walked(fold(key, 0), kernel, ages, n_walkers, n_sweeps, progress)
+    for round_ in range(N_REFINED):
         wide = [i for i in range(len(ages) - 1) if _acceptance(ages, x, i, i + 1) < target]
-        if not wide or round_ == N_REFINED:
-            break
         for i in reversed(wide):
-            ages.insert(i + 1, _between(ages[i], ages[i + 1]))
+            age = _between(ages[i], ages[i + 1])
+            moved = _moved(fold(fold(key, round_ + 1), i), kernel, age.potential, x[i], Controls.of(n_sweeps=n_sweeps))
+            ages.insert(i + 1, age)
+            x.insert(i + 1, moved)
     chosen = [0]
     while chosen[-1] < len(ages) - 1:
-        i = j = chosen[-1]
-        while j + 1 < len(ages) and (j == i or _acceptance(ages, x, i, j + 1) >= target):
-            j += 1
-        chosen.append(j)
-    acceptance = np.array([_acceptance(ages, x, a, b) for a, b in zip(chosen, chosen[1:], strict=False)])
+        i = chosen[-1]
+        later = range(len(ages) - 1, i + 1, -1)
+        chosen.append(next((j for j in later if _acceptance(ages, x, i, j) >= target), i + 1))
     # each rung's walkers in an order of their own: a stack is a draw from the product
     keys = split(fold(key, N_REFINED + 1), len(chosen))
     dealt = [jax.random.permutation(k, x[i]) for k, i in zip(keys, chosen, strict=True)]
-    return Chosen([ages[i] for i in chosen], acceptance, jnp.stack(dealt, axis=1))
+    rungs, stacks = [ages[i] for i in chosen], jnp.stack(dealt, axis=1)
+    return _mended(fold(key, N_REFINED + 2), kernel, rungs, stacks, target, n_rounds, progress)
+
+
+def _mended(
+    key: Key,
+    kernel: AbstractKernel,
+    ages: list[Age],
+    x: Float[Array, "n n_rungs ..."],
+    target: float,
+    n_rounds: int,
+    progress: Callable[[float, str], None],
+) -> Chosen:
+    """A ladder tried by stacks of replicas, with models put in where it is torn."""
+    for trial in range(N_TRIALS):
+        chosen = Chosen(ages, np.ones(len(ages) - 1), x)
+        exchange, potential = chosen.kernel(kernel), ages[-1].potential
+        ensemble = eqx.filter_jit(Ensemble.open)(exchange, potential, x)
+        piece = Controls.of(n_sweeps=math.ceil(n_rounds / N_PIECES))
+        for i, key_piece in enumerate(split(fold(key, trial), N_PIECES)):
+            ensemble = jax.block_until_ready(_relaxed(key_piece, exchange, potential, ensemble, piece))
+            progress((i + 1) / N_PIECES, f"trial {trial + 1} of {len(ages)} rungs")
+        accepted, _ = crossings(exchange, potential, ensemble).acceptance()
+        chosen = Chosen(ages, accepted, ensemble.x)
+        if accepted.min() >= 0.5 * target or trial == N_TRIALS - 1:
+            return chosen
+        ages, x = _widened(fold(key, N_TRIALS + trial), chosen, target)
+    raise AssertionError
+
+
+def _widened(key: Key, torn: Chosen, target: float) -> tuple[list[Age], Array]:
+    """The ladder with models between rungs that exchange too rarely, and positions for its stacks.
+
+    A new rung starts with replicas of the rung nearest to it, dealt to other stacks.
+    """
+    ages, x = [torn.ages[0]], [torn.x[:, 0]]
+    for k, accepted in enumerate(torn.acceptance):
+        n_parts = 1
+        if accepted < 0.5 * target:
+            n_parts = max(2, math.ceil(erfcinv(max(accepted, 1e-6)) / erfcinv(target)))
+        for i in range(1, n_parts):
+            nearest = k if 2 * i <= n_parts else k + 1
+            ages.append(_between(torn.ages[k], torn.ages[k + 1], i / n_parts))
+            x.append(jax.random.permutation(fold(key, len(ages)), torn.x[:, nearest]))
+        ages.append(torn.ages[k + 1])
+        x.append(torn.x[:, k + 1])
+    return ages, jnp.stack(x, axis=1)
 
 
 def tempered(
@@ -163,7 +223,14 @@ def tempered(
     raise AssertionError
 
 
-def _walked(key: Key, kernel: AbstractKernel, ages: list[Age], n: int, n_sweeps: int) -> list[Array]:
+def _walked(
+    key: Key,
+    kernel: AbstractKernel,
+    ages: list[Age],
+    n: int,
+    n_sweeps: int,
+    progress: Callable[[float, str], None],
+) -> list[Array]:
     """Walkers at every age, moved on from the age before."""
     first: Any = ages[0].potential
     base = getattr(first.energy, "base", None)
@@ -173,13 +240,19 @@ def _walked(key: Key, kernel: AbstractKernel, ages: list[Age], n: int, n_sweeps:
     positions = []
     for i, age in enumerate(ages):
         x = _moved(fold(key, i + 1), kernel, age.potential, x, Controls.of(n_sweeps=n_sweeps))
-        positions.append(x)
+        positions.append(jax.block_until_ready(x))
+        progress((i + 1) / len(ages), f"trying {len(ages)} ages")
     return positions
 
 
 @eqx.filter_jit
 def _moved(key, kernel, potential, x, controls):
-    return relax(key, kernel, potential, Ensemble.open(kernel, potential, x), controls)[0].x
+    return _relaxed(key, kernel, potential, Ensemble.open(kernel, potential, x), controls).x
+
+
+@eqx.filter_jit
+def _relaxed(key, kernel, potential, ensemble, controls):
+    return relax(key, kernel, potential, ensemble, controls)[0]
 
 
 def _acceptance(ages: list[Age], x: list[Array], i: int, j: int) -> float:
@@ -193,11 +266,12 @@ def _mean_acceptance(a, b, x_a, x_b):
     return jnp.mean(jnp.exp(jnp.minimum(gain, 0.0)))
 
 
-def _between(a: Age, b: Age) -> Age:
-    """The model half-way between two ages."""
+def _between(a: Age, b: Age, part: float = 0.5) -> Age:
+    """The model part of the way from one age to another."""
 
-    def mean(p: Any, q: Any) -> Any:
-        return 0.5 * (p + q) if eqx.is_inexact_array(p) else p
+    def mixed(p: Any, q: Any) -> Any:
+        return (1 - part) * p + part * q if eqx.is_inexact_array(p) else p
 
-    beta = 0.5 * (jnp.asarray(a.potential.beta) + jnp.asarray(b.potential.beta))
-    return Age(0.5 * (a.step + b.step), Potential(jax.tree.map(mean, a.potential.energy, b.potential.energy), beta))
+    beta = mixed(jnp.asarray(a.potential.beta, float), jnp.asarray(b.potential.beta, float))
+    energy = jax.tree.map(mixed, a.potential.energy, b.potential.energy)
+    return Age((1 - part) * a.step + part * b.step, Potential(energy, beta))
