@@ -39,6 +39,7 @@ def test_walkers_from_outside_are_refused(method: str):
         config(f"training.method={method}", "model.base=uniform")  # no box to be uniform on
 
 
+@pytest.mark.slow
 def test_a_network_in_a_box():
     """The base law is the box: `log Z` starts at its volume, walkers stay inside and the law is not trained."""
     settings = config(*BOX, "training.method=jarzynski", "model.base=uniform", "optimiser.kind=adam",

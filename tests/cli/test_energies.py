@@ -51,7 +51,8 @@ def module(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 BOX = settings("kernel.kind=mala", "kernel.fused=false", "model.base=uniform")
 
 
-@pytest.mark.parametrize("attribute, options", [("energy", []), pytest.param("function", BOX, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("attribute, options", [("energy", []), ("function", BOX)])
 def test_bridge_finds_log_z(attribute: str, options: list[str], cli: Cli, module: str):
     path = list(sys.path)
     done = cli("train", "mixture", *WALK, *options, "--energy", f"{module}:{attribute}", "--out", "run")

@@ -32,8 +32,9 @@ def test_published_sizes(key):
     assert n_parameters(convnet(key, (32, 32, 3), "cifar").network.network) == 2_763_393
 
 
-@pytest.mark.parametrize("beta", [1.0, 0.7])
-@pytest.mark.parametrize("kind", ["mlp", "convnet"])
+@pytest.mark.parametrize(
+    "kind, beta", [("mlp", 0.7), ("convnet", 0.7), pytest.param("convnet", 1.0, marks=pytest.mark.slow)]
+)
 def test_starts_as_its_gaussian(kind, beta, key):
     """At initialisation the model is the confining Gaussian: no work, and log Z known to rounding."""
     model = mlp(key, 196, (32,), scale=1.7) if kind == "mlp" else convnet(key, (14, 14, 1), scale=1.7)

@@ -140,9 +140,8 @@ def test_random_sites_are_unbiased(key):
     assert abs(np.mean(some) - whole) < SIGMAS * np.std(some) / np.sqrt(200)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("score", marks=pytest.mark.slow), "noise", pytest.param("pseudo", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["score", "noise", "pseudo"])
 def test_they_train_beside_an_auditor(name):
     """As rules of a trainer they move the parameters, and the auditor still knows log Z."""
     if name == "pseudo":

@@ -30,7 +30,7 @@ def test_few_records_and_missing_norms_say_nothing():
     assert diverging(rows(*[0.0] * 10, 1.0)) is None  # nothing to compare with
 
 
-@pytest.mark.parametrize(("step_size", "is_wild"), [(0.02, False), (3.0, True)])
+@pytest.mark.parametrize(("step_size", "is_wild"), [pytest.param(0.02, False, marks=pytest.mark.slow), (3.0, True)])
 def test_steps_too_long_for_what_is_learned(step_size, is_wild):
     """Walkers that overshoot cannot lower the gradient, which makes the energy ever steeper."""
     angle = np.linspace(0, 2 * np.pi, 256, endpoint=False)

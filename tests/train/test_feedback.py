@@ -78,13 +78,10 @@ def explains(measured, estimated):
 
 
 FEW = 100, "path", 1000  # the bias of the published run, -eta d / N per update, at a quarter of the cost
-PUBLISHED = [
-    (FEW, None, None),
-    pytest.param((200, "path"), -0.937, 0.016, marks=pytest.mark.slow),
-    pytest.param((400, "path"), -0.460, 0.016, marks=pytest.mark.slow),
-]
+PUBLISHED = [(FEW, None, None), ((200, "path"), -0.937, 0.016), ((400, "path"), -0.460, 0.016)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting, bias, bias_error", PUBLISHED, ids=["100", "200", "400"])
 def test_the_estimate_is_the_measured_bias(setting, bias, bias_error):
     driver, auditor, estimate, stderr = published(*setting).T

@@ -44,9 +44,8 @@ def assert_right(log_weight, x):
     assert abs(variance - 0.25) < 4.5 * spread
 
 
-@pytest.mark.parametrize(
-    "kernel", ["unfused", *(pytest.param(name, marks=pytest.mark.slow) for name in ("fused", "mala"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["unfused", "fused", "mala"])
 def test_a_prescribed_path_with_lazy_walkers(kernel):
     """A third of the walkers per update; driver and auditor both know `log Z`, and every book closes."""
     n_moved = N // 3

@@ -92,6 +92,7 @@ def test_walkers_that_lag_are_named(tmp_path: Path):
     assert Probe(trainer, data, [7], None).look(state_of(trainer, model, behind)) is None  # not its time
 
 
+@pytest.mark.slow
 def test_gap_to_the_auditor_has_the_error_it_states():
     """The auditor's walkers are exact for another model and carry the weights of the switch."""
     rng, before, after = np.random.default_rng(7), rbm(1.0), rbm(1.3)

@@ -104,7 +104,8 @@ def sigmas(found, expected):
     return np.concatenate(z)
 
 
-@pytest.mark.parametrize("n_walkers", [10, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_walkers", [10, 1])
 def test_gradient_is_that_of_the_k_step_law_for_any_number_of_walkers(n_walkers):
     """Digest test 16; and walkers that are kept do not follow it."""
     start = qs.starts.mean_field(DATA, MODEL)
