@@ -13,6 +13,7 @@ from quasistatic._keys import named
 from quasistatic._random import split
 from quasistatic._types import Key
 from quasistatic.cli.load import LoadedRun
+from quasistatic.cli.results import TORN
 from quasistatic.energies import RBM, AbstractEnergy, Potential
 from quasistatic.errors import InputError
 from quasistatic.evaluate.chains import run_chains
@@ -162,6 +163,6 @@ def describe(about: dict[str, Any]) -> list[str]:
     if "log_z" in about and about["log_z"]["value"] is not None:
         error = about["log_z"]["stderr"]
         lines.append(f"log Z along the ladder {about['log_z']['value']:.3f}" + (f" ± {error:.3f}" if error else ""))
-    if min(accepted) < 0.05:
+    if min(accepted) < TORN:
         lines.append("the ladder is torn between two rungs: keep more ages (record.n_ages) or use more --rungs")
     return lines

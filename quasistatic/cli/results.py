@@ -12,6 +12,7 @@ from quasistatic.errors import InputError
 from quasistatic.run import Run
 from quasistatic.train.checkpoint import write_text
 
+TORN = 0.05  # acceptance of exchanges below which a ladder does not carry replicas
 LABELS = {"ll_heldout": "held-out log-likelihood", "ll_train": "training log-likelihood", "log_z": "log Z"}
 
 
@@ -53,12 +54,16 @@ def _live(estimate: dict[str, Any]) -> tuple[str, str]:
 
 
 def _ladder(found: dict[str, Any]) -> str:
-    """A training on a ladder of its own past, in a line."""
+    """A training on a ladder, in a line."""
     accepted = found["acceptance"]
-    return (
-        f"  ladder of {found['n_rungs']} rungs, exchanges accepted {min(accepted):.2f} to {max(accepted):.2f}; torn "
-        f"{found['n_torn']} times, round trips {found['round_trips']:.2g} per stack and round"
+    torn = f"; torn {found['n_torn']} times" if found["n_torn"] or found["n_frozen"] else ""
+    line = (
+        f"  ladder of {found['n_rungs']} rungs, exchanges accepted {min(accepted):.2f} to {max(accepted):.2f}{torn}, "
+        f"round trips {found['round_trips']:.2g} per stack and round"
     )
+    if min(accepted) < TORN:
+        line += "\n  the ladder is torn between two rungs: give it more of them (exchange.n_rungs)"
+    return line
 
 
 def _print_columns(rows: list[tuple[str, str, str]]) -> None:

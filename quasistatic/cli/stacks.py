@@ -6,7 +6,8 @@ from typing import Any
 
 from quasistatic.cli.config import Config
 from quasistatic.energies import AbstractEnergy
-from quasistatic.train.ascent import Steering
+from quasistatic.kernels import parallel_tempering
+from quasistatic.train.ascent import Steering, with_kernel
 from quasistatic.train.trainer import Trainer
 from quasistatic.train.trajectory import on_trajectory
 
@@ -18,13 +19,19 @@ def has_stacks(config: Config) -> bool:
 
 def stacked_trainer(config: Config, trainer: Trainer, model: AbstractEnergy) -> Trainer:
     """The trainer as it is, or with stacks of replicas. Args: configuration, trainer, initial model."""
-    return on_trajectory(trainer, model, n_between=config.exchange.n_between) if has_stacks(config) else trainer
+    section = config.exchange
+    if section.kind == "trajectory":
+        return on_trajectory(trainer, model, n_between=section.n_between)
+    if section.kind == "tempering":
+        kernel = parallel_tempering(trainer.kernel, section.n_rungs, section.hottest, n_between=section.n_between)
+        return with_kernel(trainer, kernel)
+    return trainer
 
 
 def steering_of(config: Config) -> Steering | None:
-    """When a run looks at its ladder and what it does about it, or None without one."""
+    """When a run looks at its growing ladder and what it does about it, or None without one."""
     section = config.exchange
-    if not has_stacks(config):
+    if section.kind != "trajectory":
         return None
     return Steering(
         section.every, section.target, section.torn, section.factor, section.max_rungs, section.max_rejections

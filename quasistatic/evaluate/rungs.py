@@ -39,6 +39,9 @@ from quasistatic.thermo.replicas import crossings, respaced
 N_REFINED = 5
 """Rounds in which intervals that are too wide are halved."""
 
+N_PILOT = 256
+"""Most stacks that try a ladder."""
+
 N_PIECES = 5
 """Pieces of a trial, after which it is heard of."""
 
@@ -64,7 +67,7 @@ class Chosen(NamedTuple):
     Args:
         ages: the rungs, the model last.
         acceptance: acceptance between neighbours after the last trial.
-        x: the stacks of that trial, shape `(n, n_rungs, ...)`.
+        x: stacks to start from, the ones of that trial first, shape `(n, n_rungs, ...)`.
     """
 
     ages: list[Age]
@@ -97,7 +100,7 @@ def choose_rungs(
         ages: models in training order, the one to be sampled last. Of RBMs the model without couplings (at the biases
             of the first) is put before them, so that the first rung is sampled exactly and its `log Z` is known.
         target: acceptance between neighbours.
-        n_walkers: walkers that try the ages, and stacks that try the ladder.
+        n_walkers: walkers that try the ages, and stacks that come of them (up to `N_PILOT` try the ladder).
         n_sweeps: sweeps at each age.
         n_rounds: rounds of each trial.
         progress: told what is being done and the fraction of it.
@@ -147,13 +150,13 @@ def _mended(
     for trial in range(N_TRIALS):
         chosen = Chosen(ages, np.ones(len(ages) - 1), x)
         exchange, potential = chosen.kernel(kernel), ages[-1].potential
-        ensemble = eqx.filter_jit(Ensemble.open)(exchange, potential, x)
+        ensemble = eqx.filter_jit(Ensemble.open)(exchange, potential, x[:N_PILOT])
         piece = Controls.of(n_sweeps=math.ceil(n_rounds / N_PIECES))
         for i, key_piece in enumerate(split(fold(key, trial), N_PIECES)):
             ensemble = jax.block_until_ready(_relaxed(key_piece, exchange, potential, ensemble, piece))
             progress((i + 1) / N_PIECES, f"trial {trial + 1} of {len(ages)} rungs")
         accepted, _ = crossings(exchange, potential, ensemble).acceptance()
-        chosen = Chosen(ages, accepted, ensemble.x)
+        chosen = Chosen(ages, accepted, jnp.concatenate([ensemble.x, x[N_PILOT:]]))
         if accepted.min() >= 0.5 * target or trial == N_TRIALS - 1:
             return chosen
         ages, x = _widened(fold(key, N_TRIALS + trial), chosen, target)

@@ -73,6 +73,11 @@ class AbstractKernel(eqx.Module):
         return 1
 
     @property
+    def has_model_work(self) -> bool:
+        """Whether the work of a switch is that of the model; not where all replicas of a stack move with it."""
+        return True
+
+    @property
     def single(self) -> "AbstractKernel":
         """Kernel of one configuration: itself, or what moves the replicas of a stack."""
         return self

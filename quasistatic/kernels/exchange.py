@@ -111,6 +111,10 @@ class Exchange(AbstractKernel):
         return self.inner
 
     @property
+    def has_model_work(self) -> bool:
+        return self.ladder.is_frozen
+
+    @property
     def rates(self) -> tuple[str, ...]:
         return ("flip_rate", "accept_rate") if "flip_rate" in self.inner.rates else ("accept_rate",)
 

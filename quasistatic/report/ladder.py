@@ -1,4 +1,4 @@
-"""The ladder of a run that trained along its own past: its rungs, and what happened to it."""
+"""The ladder of a run that trained with replicas: its rungs, and what happened to it."""
 
 from __future__ import annotations
 

@@ -206,16 +206,8 @@ class Ascent:
 
     def summary(self, state: TrainState) -> dict[str, Any]:
         """What result.json says about the ladder. Args: the final state."""
-        acceptance, error = self.measured(state).acceptance()
-        trips, trips_error = round_trips(state.ensemble)
         names = [look.name for look in self.looks]
-        return {
-            "n_rungs": self.kernel.n_replicas,
-            "betas": [*np.asarray(self.ladder.betas, float).tolist(), float(state.controls.beta)],
-            "acceptance": acceptance.tolist(),
-            "acceptance_stderr": [float(e) if np.isfinite(e) else None for e in error],
-            "round_trips": trips,
-            "round_trips_stderr": trips_error if np.isfinite(trips_error) else None,
+        return _measures(self.kernel, state, self.measured(state)) | {
             "n_frozen": names.count("frozen"),
             "n_torn": names.count("ladder_torn"),
             "lr_scale": float(state.controls.lr_scale),
@@ -251,6 +243,36 @@ class Ascent:
             state = eqx.tree_at(lambda s: s.feedback, state, state.feedback.reopened())
         self.trainer = with_kernel(self.trainer, grown)
         return state
+
+
+def ladder_row(trainer: Trainer, state: TrainState) -> dict[str, Any]:
+    """Columns of metrics.csv about a ladder that stays as it was made, its worst pair; empty without one."""
+    if not isinstance(trainer.kernel, Exchange):
+        return {}
+    accepted, _ = crossings(trainer.kernel, _potential(state), state.ensemble).acceptance()
+    return {"n_rungs": trainer.kernel.n_replicas, "rung_acceptance": float(accepted.min())}
+
+
+def ladder_summary(trainer: Trainer, state: TrainState) -> dict[str, Any] | None:
+    """What result.json says about a ladder that stays as it was made, None without one. Args: trainer, final state."""
+    if not isinstance(trainer.kernel, Exchange):
+        return None
+    works = crossings(trainer.kernel, _potential(state), state.ensemble)
+    scale = float(state.controls.lr_scale)
+    return _measures(trainer.kernel, state, works) | {"n_frozen": 0, "n_torn": 0, "lr_scale": scale, "events": []}
+
+
+def _measures(kernel: Exchange, state: TrainState, works: Crossings) -> dict[str, Any]:
+    acceptance, error = works.acceptance()
+    trips, trips_error = round_trips(state.ensemble)
+    return {
+        "n_rungs": kernel.n_replicas,
+        "betas": np.asarray(kernel.ladder.rungs(_potential(state)).beta, float).tolist(),
+        "acceptance": acceptance.tolist(),
+        "acceptance_stderr": [float(e) if np.isfinite(e) else None for e in error],
+        "round_trips": trips,
+        "round_trips_stderr": trips_error if np.isfinite(trips_error) else None,
+    }
 
 
 def with_kernel(trainer: Trainer, kernel: Exchange) -> Trainer:

@@ -105,6 +105,7 @@ def dissipation_row(
     mean_potential: float,
     is_current: bool,
     is_fused: bool,
+    has_model_work: bool,
     travelled: Travelled,
     starts: Starts,
 ) -> dict[str, Any]:
@@ -117,9 +118,14 @@ def dissipation_row(
         mean_potential: mean reduced potential of the training rows.
         is_current: whether `log_z` belongs to the present parameters.
         is_fused: whether the kernel books work and shadow work as one number; there is then no approximate likelihood.
+        has_model_work: whether the driver's work is that of the model; if not, nothing is made of it.
         travelled: bound from what the walkers travelled.
         starts: divergence of new starts from the model.
     """
+    started = starts(state, mean_potential, log_z if is_current else Estimate.withheld("of another step", "anchors"))
+    of_starts = {"start_divergence": started.value, "start_divergence_stderr": started.stderr}
+    if not has_model_work:
+        return dict.fromkeys(DISSIPATED) | of_starts
     ledger = state.ledger
     found = excess_work(ledger, log_z, log_z_start, n_groups=state.ensemble.n_groups)
     excess = found.value if is_current else None
@@ -130,7 +136,6 @@ def dissipation_row(
     flattery = None if state.feedback is None else -float(state.feedback.total)
     predicted = None if response is None else float(response.excess_work) + (flattery or 0.0)
     predicted = predicted if predicted is not None and math.isfinite(predicted) else None
-    started = starts(state, mean_potential, log_z if is_current else Estimate.withheld("of another step", "anchors"))
     # a measured value within two standard errors of zero has no ratio
     is_measured = excess is not None and found.stderr is not None and excess > 2 * found.stderr
     return {
@@ -143,8 +148,7 @@ def dissipation_row(
         "feedback_work": flattery if flattery is not None and math.isfinite(flattery) else None,
         "predicted_ratio": predicted / excess if predicted is not None and excess is not None and is_measured else None,
         "relaxation": float(response.relaxation) if response is not None and float(response.jumps) > 0 else None,
-        "start_divergence": started.value,
-        "start_divergence_stderr": started.stderr,
+        **of_starts,
     }
 
 

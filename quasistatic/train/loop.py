@@ -28,7 +28,7 @@ from quasistatic.evaluate.likelihood import pseudo_likelihood
 from quasistatic.run import Archive
 from quasistatic.train import anchor, checkpoint
 from quasistatic.train.alarm import diverging
-from quasistatic.train.ascent import Ascent, Steering
+from quasistatic.train.ascent import Ascent, Steering, ladder_row, ladder_summary
 from quasistatic.train.auditing import AnchoredAuditor, audit, auditing_of
 from quasistatic.train.dissipated import DISSIPATED, divergence_of_starts, travel
 from quasistatic.train.plan import Plan
@@ -159,7 +159,7 @@ def fit(
                     time_step=per_step,
                     anchor=None if auditing is None else auditing.latest,
                 )
-                row |= {} if ascent is None else ascent.row()
+                row |= ladder_row(trainer, state) if ascent is None else ascent.row()
                 rows.append(row)
                 progress.update(row | {"warning": probe.look(state) or diverging(rows)})
                 is_asked = signals.is_asked or _is_over(plan, begun)
@@ -168,7 +168,8 @@ def fit(
                     return Fit(state, rows, RESULTS.ok, f"interrupted after step {stop}", True, folder)
     finally:
         progress.close()
-    summary = _summary(state, rows, recorder, plan, dataset, folder, auditing, probe, ascent)
+    ladder = ladder_summary(trainer, state) if ascent is None else ascent.summary(state)
+    summary = _summary(state, rows, recorder, plan, dataset, folder, auditing, probe, ladder)
     return Fit(state, rows, RESULTS.ok, summary["message"], False, folder, summary)
 
 
@@ -204,6 +205,7 @@ def _recorder(trainer: Trainer, model: AbstractEnergy, dataset: Dataset, state: 
         rates=trainer.kernel.rates,
         score=score,
         is_fused=trainer.kernel.moves_with_switch,
+        has_model_work=trainer.kernel.has_model_work,
         is_weighted=trainer.is_weighted,
         travelled=travel(trainer, state.ensemble),
         starts=divergence_of_starts(trainer, dataset.train, levels_of(model) is not None),
@@ -285,7 +287,7 @@ def _summary(
     folder: Path | None,
     auditing: AnchoredAuditor | None,
     probe: Probe,
-    ascent: Ascent | None,
+    ladder: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Final numbers, with the exact ones beside them when the model can be enumerated."""
     live = recorder.likelihoods(state, None if auditing is None else auditing.latest)
@@ -323,7 +325,7 @@ def _summary(
             "probe": probe.rows[-1] | {"warning": probe.warning} if probe.rows else None,
             "alarm": diverging(rows),
         },
-        **({} if ascent is None else {"ladder": ascent.summary(state)}),
+        **({} if ladder is None else {"ladder": ladder}),
         "report": None,
         "time_total": last["time_elapsed"],
     }

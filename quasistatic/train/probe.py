@@ -167,8 +167,9 @@ class Probe:
         """Driver against auditor, None without one, or where too few of its walkers carry the weight."""
         if state.auditor is None or state.auditor.n_groups < 2:
             return None
-        kernel, potential = self._trainer.kernel, Potential(state.model, state.controls.beta)
-        driver, auditor = (as_samples(kernel, ensemble) for ensemble in (state.ensemble, state.auditor))
+        potential = Potential(state.model, state.controls.beta)
+        driver = as_samples(self._trainer.kernel, state.ensemble)
+        auditor = as_samples(self._trainer.auditor_kernel, state.auditor)
         u, v = (np.asarray(_potentials(potential, ensemble.x), np.float64) for ensemble in (driver, auditor))
         w = np.asarray(driver.weights() if self._trainer.is_weighted else np.full(len(u), 1 / len(u)), np.float64)
         shares = np.asarray(auditor.weights(), np.float64)

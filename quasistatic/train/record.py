@@ -40,7 +40,8 @@ training rows and the least work for the distance travelled are explained in `di
 `metric.scores`). `feedback_bias` estimates `log_z_driver` minus the true `log Z` (see `train.feedback`); empty for
 training without account weights. `predicted_work`, `feedback_work` (a part of it), `predicted_ratio` and `relaxation`
 (updates) are what is expected of the driver (`dissipated`). `n_rungs` and `rung_acceptance` (of exchanges between the
-model and the last frozen rung) are of a ladder that grows (`ascent`); `lr_scale` is the factor on the learning rate."""
+model and the last frozen rung of a ladder that grows, `ascent`; of the worst pair of any other); `lr_scale` is the
+factor on the learning rate."""
 
 MONITORED = 10_000
 """Training rows that the live training likelihood averages over (the first ones; all when there are fewer)."""
@@ -98,6 +99,7 @@ class Recorder:
         rates: rates that the kernel reports.
         score: function of the model that says how good it is without reading the auditor (picks the best checkpoint).
         is_fused: whether the kernel books work and shadow work as one number.
+        has_model_work: whether the driver's work is that of the model.
         is_weighted: whether the driver's own log Z takes part in the training, so that its bias is of interest.
         travelled: bound on the excess work from what the walkers travelled.
         starts: divergence of the law of new walkers from the model.
@@ -112,6 +114,7 @@ class Recorder:
         rates: tuple[str, ...],
         score: Callable[[TrainState, Mapping[str, Any]], float | None],
         is_fused: bool = False,
+        has_model_work: bool = True,
         is_weighted: bool = True,
         travelled: Travelled = lambda state: None,
         starts: Starts = lambda state, potential, log_z: Estimate.withheld("not asked for", METHOD),
@@ -122,6 +125,7 @@ class Recorder:
         self._rates = rates
         self._score = score
         self._is_fused = is_fused
+        self._has_model_work = has_model_work
         self._is_weighted = is_weighted
         self._travelled = travelled
         self._starts = starts
@@ -170,6 +174,7 @@ class Recorder:
             mean_potential=self._mean_potential(state, log_z, live["ll_train"]),
             is_current=anchor_step == step,
             is_fused=self._is_fused,
+            has_model_work=self._has_model_work,
             travelled=self._travelled,
             starts=self._starts,
         )

@@ -144,7 +144,7 @@ def _audit(trainer: Trainer, key: Key, state: TrainState, potential: Potential, 
         return None, None
     key_auditor = named(key, "auditor")
     auditor, n = state.auditor.resampled(named(key_auditor, "resample"), below=trainer.auditor_below)
-    moved, _, info = advance(named(key_auditor, "relax"), trainer.kernel, potential, auditor, controls)
+    moved, _, info = advance(named(key_auditor, "relax"), trainer.auditor_kernel, potential, auditor, controls)
     return moved, state.auditor_ledger.resampled(n).close(auditor, moved, info)
 
 
@@ -192,7 +192,7 @@ def settle(trainer: Trainer, state: TrainState) -> TrainState:
     ledger = state.ledger.settle(state.ensemble, ensemble)
     auditor, auditor_ledger = state.auditor, state.auditor_ledger
     if auditor is not None and auditor_ledger is not None:
-        settled, _ = switch(trainer.kernel, potential, auditor)
+        settled, _ = switch(trainer.auditor_kernel, potential, auditor)
         auditor, auditor_ledger = settled, auditor_ledger.settle(auditor, settled)
     result = jnp.where(
         (state.result == 0) & ~jnp.all(jnp.isfinite(ensemble.u)),

@@ -117,6 +117,11 @@ class Trainer(eqx.Module):
         return self.auditor_groups > 0 and self.auditor_walkers > 0
 
     @property
+    def auditor_kernel(self) -> AbstractKernel:
+        """Kernel of the auditor: the driver's, or of single walkers where stacks would not tell the model's `log Z`."""
+        return self.kernel if self.kernel.has_model_work else self.kernel.single
+
+    @property
     def is_weighted(self) -> bool:
         """Whether the gradient uses the driver's weights."""
         return isinstance(self.rule, MaximumLikelihood) and self.rule.weighted
@@ -161,7 +166,7 @@ class Trainer(eqx.Module):
         law = self.starting_law(model)
         ensemble, auditor = _open_populations(self, key, model, law)
         for population in (None if self.is_restarted else ensemble, auditor):
-            _check_inside(self.kernel, population)
+            _check_inside(self.kernel.single, population)
         trained = eqx.filter(model, eqx.is_inexact_array)
         opt_state = self.optimiser.init(trained)
         feedback = None
@@ -195,8 +200,8 @@ _opened_at_law = eqx.filter_jit(open_at_law)
 
 def _check_inside(kernel: AbstractKernel, population: Ensemble | None) -> None:
     """Raises InputError for walkers that begin outside the box of their kernel, where they could never move."""
-    single: Any = kernel.single
-    box = getattr(getattr(single, "kernel", single), "box", None)  # a ramped kernel holds another
+    single: Any = getattr(kernel, "kernel", kernel)  # a ramped kernel holds another
+    box = getattr(single, "box", None)
     if box is None or population is None or isinstance(population.x, Tracer):
         return
     low, high = float(jnp.min(population.x)), float(jnp.max(population.x))
@@ -210,10 +215,10 @@ def _check_inside(kernel: AbstractKernel, population: Ensemble | None) -> None:
 def _open_populations(
     trainer: Trainer, key: Key, model: AbstractEnergy, law: AbstractTractable
 ) -> tuple[Ensemble, Ensemble | None]:
-    def opened(purpose: str, n_walkers: int, n_groups: int) -> Ensemble:
+    def opened(purpose: str, kernel: AbstractKernel, n_walkers: int, n_groups: int) -> Ensemble:
         return _opened_at_law(
             named(key, purpose),
-            trainer.kernel,
+            kernel,
             Potential(model, trainer.controls.beta),
             law,
             n_walkers=n_walkers,
@@ -222,10 +227,11 @@ def _open_populations(
             controls=trainer.controls,
         )
 
-    driver = opened("driver", trainer.n_walkers, trainer.n_groups)
+    driver = opened("driver", trainer.kernel, trainer.n_walkers, trainer.n_groups)
     if not trainer.has_auditor:
         return driver, None
-    return driver, opened("auditor", trainer.auditor_groups * trainer.auditor_walkers, trainer.auditor_groups)
+    n = trainer.auditor_groups * trainer.auditor_walkers
+    return driver, opened("auditor", trainer.auditor_kernel, n, trainer.auditor_groups)
 
 
 def pcd(

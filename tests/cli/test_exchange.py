@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from quasistatic.cli.build import build
 from quasistatic.cli.config import load_config
 from quasistatic.cli.stacks import at_model, has_stacks, steering_of
 from quasistatic.errors import InputError
@@ -31,6 +32,17 @@ TINY = (
         ("digits-everything", ["exchange.every=10"], "multiple of exchange.every"),
         ("digits-everything", ["record.checkpoint_every=110"], "multiple of exchange.every"),
         ("digits-everything", ["exchange.target=1.0"], "exchange.target"),
+        ("digits-everything", ["exchange.n_rungs=4"], "belongs to exchange.kind = 'tempering'"),
+        ("digits-rbm", ["exchange.kind=tempering", "exchange.every=10"], "belongs to exchange.kind = 'trajectory'"),
+        ("digits-rbm", ["exchange.kind=tempering", "exchange.hottest=1"], "exchange.hottest"),
+        ("digits-rbm", ["exchange.kind=tempering", "training.method=cd"], "use 'pcd' with exchange.kind = 'tempering'"),
+        ("digits-rbm", ["exchange.kind=tempering", "training.method=jarzynski"], "every rung of a tempered stack"),
+        ("digits-rbm", ["exchange.kind=tempering", "optimiser.kind=least-work"], "least-work"),
+        (
+            "digits-rbm",
+            ["exchange.kind=tempering", "temperature.kind=thermostat", "temperature.signal=excess_work"],
+            "signal = 'excess_work'",
+        ),
     ],
 )
 def test_refused(recipe, overrides, message):
@@ -43,6 +55,12 @@ def test_what_is_built():
     assert steering_of(plain) is None and not has_stacks(plain)
     assert steering_of(config) == Steering(every=25, target=0.6)
     x = np.arange(24.0).reshape(2, 3, 4)
+    tempered = load_config(
+        "ising", ["training.method=pcd", "exchange.kind=tempering", "exchange.n_rungs=3", "exchange.hottest=2.0"]
+    )
+    kernel = build(tempered).trainer.kernel  # any model
+    assert steering_of(tempered) is None and has_stacks(tempered) and kernel.n_replicas == 3
+    np.testing.assert_allclose(kernel.ladder.ratios, 2.0 ** -np.array([1.0, 0.5, 0.0]))
     assert at_model(plain, x).shape == (2, 3, 4) and np.array_equal(at_model(config, x), x[:, 2])
 
 
