@@ -35,7 +35,7 @@ from quasistatic.errors import InputError
 from quasistatic.kernels import HMC, MALA, AbstractKernel, BlockGibbs, Gibbs, Langevin, SiteGibbs
 from quasistatic.metric import minimal_dissipation, natural_gradient
 from quasistatic.metric.solve import LARGEST_DENSE
-from quasistatic.regulators import Resample, Restart, Scheduled, ShortRun
+from quasistatic.regulators import KeepPace, Resample, Restart, Scheduled, ShortRun
 from quasistatic.rules import MaximumLikelihood
 from quasistatic.thermo.controls import Controls
 from quasistatic.train.anchor import Anchors
@@ -170,6 +170,9 @@ def make_trainer(config: Config, model: AbstractEnergy, law: AbstractTractable |
     if config.kernel.n_sweeps_late is not None:
         begin = int(config.optimiser.decay_from * config.run.n_steps)
         regulators += (_late_sweeps(config.kernel.n_sweeps, config.kernel.n_sweeps_late, begin),)
+    if config.kernel.pace is not None:
+        most, fewest = config.kernel.most_sweeps, config.kernel.n_sweeps
+        regulators += (KeepPace(training.n_walkers, ratio=config.kernel.pace, n_min=fewest, n_max=most),)
     regulators += temperature_regulators(config, len(x), x[0].size)
     rule = MaximumLikelihood(
         weighted=training.method == "jarzynski",

@@ -28,3 +28,23 @@ def check_digits(data: Any) -> None:
         raise InputError("data.noise is added to grey values; set data.binary = false or drop the noise")
     if data.n_copies > 1 and not data.noise:
         raise InputError("data.n_copies without data.noise would repeat the same images; give noise or drop it")
+
+
+def check_pace(kernel: Any, training: Any) -> None:
+    """Raises InputError for sweeps that shall follow the walkers' memory where there is none, or a second rule."""
+    if kernel.pace is None:
+        if kernel.most_sweeps != type(kernel).model_fields["most_sweeps"].default:
+            raise InputError("kernel.most_sweeps is the limit of kernel.pace; set the pace, or drop it")
+        return
+    if training.method not in ("pcd", "jarzynski"):
+        raise InputError(
+            f"kernel.pace follows what persistent walkers remember; training.method = {training.method!r} restarts "
+            "them in every update: drop it, or use 'pcd' or 'jarzynski'"
+        )
+    if kernel.n_sweeps_late is not None:
+        raise InputError("kernel.pace and kernel.n_sweeps_late both say how many sweeps an update has; drop one")
+    if kernel.n_sweeps > kernel.most_sweeps:
+        raise InputError(
+            f"kernel.n_sweeps = {kernel.n_sweeps}, the fewest sweeps of kernel.pace, exceeds kernel.most_sweeps = "
+            f"{kernel.most_sweeps}; lower it"
+        )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quasistatic.cli import toml
 from quasistatic.cli.bases import check_base
-from quasistatic.cli.checks import check_digits
+from quasistatic.cli.checks import check_digits, check_pace
 from quasistatic.cli.exchange import ExchangeSection, check_exchange
 from quasistatic.cli.short_runs import check_short_run
 from quasistatic.cli.temperature import TemperatureSection, check_temperature
@@ -90,6 +90,8 @@ class ModelSection(_Section):
 class KernelSection(_Section):
     """The Markov kernel: `n_sweeps` per update, and `n_sweeps_late` from `optimiser.decay_from` on (None: the same).
 
+    With `pace` the sweeps double and halve with the autocorrelation time of the walkers' potential, to near a `pace`-th
+    of it, at most `most_sweeps`; `n_sweeps` is then what they begin with, and the fewest.
     `step_size` is for Langevin kernels and HMC (there the leapfrog step), `fused`, `low` and `high` (a box) for `ula`,
     `n_leapfrog` and `adjusted` for `hmc`; `clip` limits every component of a drift.
     """
@@ -97,6 +99,8 @@ class KernelSection(_Section):
     kind: Literal["block_gibbs", "gibbs", "ula", "mala", "hmc"]
     n_sweeps: Annotated[int, Field(ge=1, le=10**6)] = 1
     n_sweeps_late: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    pace: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    most_sweeps: Annotated[int, Field(ge=1, le=10**6)] = 256
     step_size: Annotated[float, Field(gt=0, le=1000)] = 0.01
     fused: bool = False
     clip: Annotated[float, Field(gt=0)] | None = None
@@ -317,6 +321,7 @@ def _check_together(config: Config) -> None:
             f"training.method = {training.method!r} restarts its walkers, which must all be moved afterwards; "
             "set training.n_moved = 0"
         )
+    check_pace(kernel, training)
     check_short_run(config)
     if training.n_walkers % training.n_groups:
         raise InputError(

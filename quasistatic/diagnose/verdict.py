@@ -15,15 +15,16 @@ ADVICE = {
         "bound the parameters (training.l2), and look at the last age whose score still rose",
     ),
     "frozen": (
-        "the gradient comes from walkers that do not move: use replica moves (kernels.Exchange; sample --method ptt or "
-        "tempering) or start again with a smaller optimiser.rate",
+        "the gradient comes from walkers that do not move: train with replica moves (exchange.kind = 'trajectory' or "
+        "'tempering'; sample --method ptt or tempering for this model) or again with a smaller optimiser.rate",
         "keep the weights small (training.l2); more sweeps do not help chains that change nothing",
     ),
     "out_of_equilibrium": (
         "generate with the dynamics of the training (the same start and number of sweeps); long chains show another "
         "law, and likelihoods of this model are not those of its samples",
         "for an equilibrium model train with persistent walkers (training.method pcd or jarzynski), more sweeps "
-        "(kernel.n_sweeps) or a smaller optimiser.rate, and replica moves where chains of different starts disagree",
+        "(kernel.n_sweeps, or kernel.pace to have them follow the walkers' memory) or a smaller optimiser.rate, and "
+        "replica moves (exchange.kind) where chains of different starts disagree",
     ),
     "equilibrium": ("long chains, walkers and their starts agree: samples and likelihoods speak of one law",),
 }

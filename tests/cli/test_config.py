@@ -7,8 +7,10 @@ import tomllib
 import pytest
 
 from quasistatic.cli import toml
+from quasistatic.cli.build import build
 from quasistatic.cli.config import Config, dump_toml, keys, load_config
 from quasistatic.errors import InputError
+from quasistatic.regulators import KeepPace
 
 NUDGED = {"digits-ep", "mnist-ep", "mnist-ep-deep", "mnist-ep-thermal"}  # of another shape: tests/train/test_nudged.py
 RECIPES = sorted(set(toml.recipes()) - NUDGED)
@@ -118,3 +120,18 @@ def test_a_folder_called_like_a_recipe_does_not_hide_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ising").mkdir()
     assert load_config("ising").model.kind == "pairwise"
+
+
+def test_sweeps_that_follow_the_memory_of_the_walkers():
+    config = load_config("digits-rbm", ["kernel.pace=5.0", "kernel.n_sweeps=2", "kernel.most_sweeps=64"])
+    (pace,) = build(config).trainer.regulators
+    assert pace == KeepPace(config.training.n_walkers, ratio=5.0, n_min=2, n_max=64)
+    for overrides, message in (
+        (["kernel.most_sweeps=64"], "set the pace"),
+        (["kernel.pace=5.0", "training.method=cd"], "restarts them"),
+        (["kernel.pace=5.0", "kernel.n_sweeps_late=4"], "drop one"),
+        (["kernel.pace=5.0", "kernel.n_sweeps=300"], "exceeds kernel.most_sweeps"),
+        (["kernel.pace=0"], "kernel.pace"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_config("digits-rbm", overrides)
