@@ -13,14 +13,13 @@ from quasistatic._keys import named
 from quasistatic._random import split
 from quasistatic._types import Key
 from quasistatic.cli.load import LoadedRun
-from quasistatic.cli.results import TORN
 from quasistatic.energies import RBM, AbstractEnergy, Potential
 from quasistatic.errors import InputError
 from quasistatic.evaluate.chains import run_chains
 from quasistatic.evaluate.mixing import autocorrelation_time, split_r_hat
 from quasistatic.evaluate.rungs import Age, choose_rungs, tempered
 from quasistatic.kernels import AbstractKernel, Tempered, independent_rbm
-from quasistatic.thermo.replicas import crossings, round_trips
+from quasistatic.thermo.replicas import TORN, crossings, round_trips
 
 METHODS = ("walkers", "ptt", "tempering")
 N_RECORDS = 1000

@@ -10,9 +10,9 @@ from typing import Any
 from quasistatic.cli.live import clock, with_error
 from quasistatic.errors import InputError
 from quasistatic.run import Run
+from quasistatic.thermo.replicas import TORN
 from quasistatic.train.checkpoint import write_text
 
-TORN = 0.05  # acceptance of exchanges below which a ladder does not carry replicas
 LABELS = {"ll_heldout": "held-out log-likelihood", "ll_train": "training log-likelihood", "log_z": "log Z"}
 
 

@@ -10,6 +10,7 @@ from quasistatic.diagnose.evidence import Evidence, Probe
 from quasistatic.errors import InputError
 from quasistatic.evaluate.mixing import linear_drift
 from quasistatic.run import Run
+from quasistatic.thermo.replicas import TORN
 from quasistatic.train.alarm import FACTOR, growth
 
 FEWEST_FLIPS = 1e-3
@@ -27,7 +28,7 @@ def recorded_evidence(run: Run, probe: Probe | None) -> list[Evidence]:
     if not run.has("metrics.csv"):
         return found
     table = run.metrics
-    return [*found, *_score(table), *_drift(table), *_jump(table), *_flips(table)]
+    return [*found, *_score(table), *_drift(table), *_jump(table), *_flips(table), *_exchanges(table)]
 
 
 def _column(table: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -119,3 +120,17 @@ def _flips(table: dict[str, np.ndarray]) -> list[Evidence]:
     is_still = last < FEWEST_FLIPS
     words = "units that a sweep changes, last record" + (": hardly any" if is_still else "")
     return [Evidence("flip rate", last, FEWEST_FLIPS, None, "frozen" if is_still else None, words)]
+
+
+def _exchanges(table: dict[str, np.ndarray]) -> list[Evidence]:
+    """Whether stacks still exchange replicas. A torn ladder says nothing about the regime, only that it is no help."""
+    _, accepted = _column(table, "rung_acceptance")
+    if not len(accepted):
+        return []
+    last = float(accepted[-1])
+    words = "exchanges of replicas that are accepted, last record"
+    if last < TORN:
+        words += (
+            ": the ladder is torn and carries none; give it more rungs (exchange.n_rungs) or a higher exchange.target"
+        )
+    return [Evidence("exchanges", last, TORN, None, None, words)]

@@ -40,6 +40,9 @@ from quasistatic.kernels.ladders import Trajectory
 from quasistatic.thermo.ensemble import Ensemble
 from quasistatic.thermo.estimators import MIN_INDEPENDENT, bar
 
+TORN = 0.05
+"""Acceptance of exchanges below which a ladder carries no replicas."""
+
 _BLOCKS = 20
 
 

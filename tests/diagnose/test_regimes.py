@@ -72,6 +72,12 @@ def test_files_alone(tmp_path: Path):
     growing = recorded_evidence(run_of(tmp_path, gradient_norm=list(np.exp(np.linspace(0, 6, 40)))), None)
     growth = next(item for item in growing if item.name == "gradient growth")
     assert growth.value is not None and growth.value > 2.9 and "runs away" in growth.words
+    for number, accepted in enumerate((0.04, 0.06)):
+        folder = tmp_path / f"ladder-{number}"
+        folder.mkdir()
+        found = recorded_evidence(run_of(folder, rung_acceptance=[0.5, accepted]), None)
+        (exchanges,) = (item for item in found if item.name == "exchanges")
+        assert exchanges.value == accepted and ("torn" in exchanges.words) == (accepted < 0.05)
 
 
 def quality_of(folder: Path, errors: list[float | None], *, k: int = 8) -> Run:
