@@ -298,6 +298,8 @@ def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
     }.get(config.model.kind, 0)
     n_walkers = config.training.n_walkers + config.auditor.n_groups * config.auditor.n_walkers
     per_walker = 2 * n_units + 2 * n_hidden + 10
+    n_rungs = config.exchange.n_rungs if config.exchange.kind == "tempering" else 1
+    n_walkers += config.training.n_walkers * (n_rungs - 1)
     batch = config.data.batch_size or n_samples
     has_gram = config.optimiser.kind in OF_SCORES and config.optimiser.solver == "samples"
     gram = 3 * (config.training.n_walkers + batch) ** 2 if has_gram else 0
@@ -306,9 +308,12 @@ def check_memory(config: Config, *, n_units: int, n_samples: int) -> None:
     parts = {
         f"model.n_hidden = {n_hidden}" if wide else f"a model over {n_units} units": 6 * n_parameters
         + batch * n_hidden,
-        f"training.n_walkers = {config.training.n_walkers}": config.training.n_walkers * per_walker,
+        f"training.n_walkers = {config.training.n_walkers}"
+        + (f" in stacks of exchange.n_rungs = {n_rungs}" if n_rungs > 1 else ""): config.training.n_walkers
+        * n_rungs
+        * per_walker,
         f"auditor.n_groups x auditor.n_walkers = {config.auditor.n_groups} x {config.auditor.n_walkers}": (
-            n_walkers - config.training.n_walkers
+            config.auditor.n_groups * config.auditor.n_walkers
         )
         * per_walker,
         f"optimiser.solver = 'samples' with data.batch_size = {batch} and training.n_walkers": gram,

@@ -7,6 +7,7 @@ from typing import Any
 
 from quasistatic.cli.load import load
 from quasistatic.cli.sampling import stored_beta
+from quasistatic.cli.stacks import at_model
 from quasistatic.energies import RBM
 from quasistatic.errors import InputError
 from quasistatic.interchange import write_rbms
@@ -37,7 +38,7 @@ def export_run(folder: Path, file: Path, *, which: str = "last") -> None:
     betas = {step: float(age.meta.get("beta", config.model.beta)) for step, age in run.ages()}
     last = int(archive["step"])
     models[last], betas[last] = model, stored_beta(run, "last")
-    walkers = archive["ensemble/x"]
+    walkers = at_model(config, archive["ensemble/x"])
     write_rbms(
         file, dict(sorted(models.items())), beta=betas,
         chains=walkers if walkers.ndim == 2 and walkers.shape[1] == model.visible.size else None,

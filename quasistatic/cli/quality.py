@@ -61,7 +61,8 @@ def quality_run(
         raise InputError(f"{folder} keeps no averaged parameters (optimiser.ema = 0); choose last")
     if not 16 <= n_chains <= 10**6:
         raise InputError(f"--chains must be between 16 and 1000000, got {n_chains}")
-    k = config.kernel.n_sweeps
+    # with a pace, what the run ended with
+    k = config.kernel.n_sweeps if config.kernel.pace is None else int(run.checkpoint("last")["controls/n_sweeps"])
     longest = max(min(max(100 * k, 100), 1000), 4 * k) if longest is None else longest
     if not k <= longest <= 10**8 or n_ages < 0:
         raise InputError(f"--longest must be at least k = {k} and --ages at least 0, got {longest} and {n_ages}")

@@ -88,7 +88,6 @@ def draw_on_ladder(
     if steps < 20:
         raise InputError(f"replica exchange needs --steps of at least 20 rounds, got {steps}")
     potential = Potential(energy, jnp.asarray(beta))
-    # burn-in, trial runs and the rest are one compiled program: all have as many records
     half = math.ceil(steps / 2)
     thin = math.ceil(half / N_RECORDS)
     n_records = math.ceil(half / thin)

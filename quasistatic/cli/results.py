@@ -62,7 +62,8 @@ def _ladder(found: dict[str, Any]) -> str:
         f"round trips {found['round_trips']:.2g} per stack and round"
     )
     if min(accepted) < TORN:
-        line += "\n  the ladder is torn between two rungs: give it more of them (exchange.n_rungs)"
+        remedy = "raise exchange.target" if found["n_frozen"] else "more exchange.n_rungs, or a lower exchange.hottest"
+        line += f"\n  the ladder is torn between two rungs, no replica goes from end to end: {remedy}"
     return line
 
 

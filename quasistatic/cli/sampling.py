@@ -73,6 +73,7 @@ def sample_run(
     held, key = clamps_of([*clamp, *_label(run, label)], run.n_units), jax.random.key(seed)
     source = f"the start of its runs ({run.settings.short_run.start})" if is_short(run) else "the stored walkers"
     about: dict[str, Any] = {}
+    n_starts = n
     x: Any
     u: Any
     if method != "walkers":
@@ -92,6 +93,7 @@ def sample_run(
                 x, u = replayed(key, run, energy, n=n, which=which, beta=stored_beta(run, which), **options)
             else:
                 x, beta = chosen_walkers(named(key, "choose"), run, n, which)
+                n_starts = len(run.checkpoint("best" if which == "best" else "last")["ensemble/x"])
                 x, u = moved_on(named(key, "move"), run, energy, x, beta=beta, **options)
     _write(path, np.asarray(x), np.asarray(u), run.colour_shape or run.image_shape)
     summary = {
@@ -106,7 +108,8 @@ def sample_run(
         "shape": list(x.shape),
         "mean": float(np.mean(x)),
         "mean_potential": float(np.mean(u)),
-        "mean_potential_stderr": float(np.std(u, ddof=1) / math.sqrt(n)) if n > 1 else None,
+        # as of independent chains, at most as many as there were walkers to start from
+        "mean_potential_stderr": float(np.std(u, ddof=1) / math.sqrt(min(n, n_starts))) if n > 1 else None,
         **about,
     }
     if is_json:

@@ -80,6 +80,11 @@ class AbstractEnergy(eqx.Module):
 class AbstractTractable(AbstractEnergy):
     """Energy whose partition function is known and which can be sampled exactly: the place where books open."""
 
+    @property
+    def has_any_beta(self) -> bool:
+        """Whether `log Z` and exact samples are known at every beta, not only at 1."""
+        return True
+
     @abc.abstractmethod
     def log_partition(self, beta: ScalarLike) -> Scalar:
         """`log Z(beta) = log sum_x exp(-u(x))` (an integral for continuous samples), in nats."""

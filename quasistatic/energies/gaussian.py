@@ -98,6 +98,10 @@ class GaussianMixture(AbstractTractable):
             "a Gaussian mixture has a closed-form log Z at beta = 1 only; bridge to other beta",
         )
 
+    @property
+    def has_any_beta(self) -> bool:
+        return False
+
     def sample_exact(self, key: Key, beta: ScalarLike, n: int) -> Float[Array, "n d"]:
         key_component, key_noise = jax.random.split(key)
         component = jax.random.categorical(key_component, self.log_masses + self._log_volumes(), shape=(n,))

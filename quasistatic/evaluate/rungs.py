@@ -45,6 +45,9 @@ N_PILOT = 256
 N_PIECES = 5
 """Pieces of a trial, after which it is heard of."""
 
+MOST_PARTS = 8
+"""Most parts that a pair is divided into after a trial."""
+
 N_TRIALS = 6
 """Most trials of a ladder; what is torn after the last stays torn, and `Chosen.acceptance` tells."""
 
@@ -99,7 +102,8 @@ def choose_rungs(
         kernel: kernel of single replicas.
         ages: models in training order, the one to be sampled last. Of RBMs the model without couplings (at the biases
             of the first) is put before them, so that the first rung is sampled exactly and its `log Z` is known.
-        target: acceptance between neighbours.
+        target: acceptance between neighbours by which ages are chosen; pairs that show less than half of it when tried
+            are divided.
         n_walkers: walkers that try the ages, and stacks that come of them (up to `N_PILOT` try the ladder).
         n_sweeps: sweeps at each age.
         n_rounds: rounds of each trial.
@@ -172,7 +176,8 @@ def _widened(key: Key, torn: Chosen, target: float) -> tuple[list[Age], Array]:
     for k, accepted in enumerate(torn.acceptance):
         n_parts = 1
         if accepted < 0.5 * target:
-            n_parts = max(2, math.ceil(erfcinv(max(accepted, 1e-6)) / erfcinv(target)))
+            n_parts = math.ceil(erfcinv(max(accepted, 1e-6)) / erfcinv(target))
+            n_parts = min(max(n_parts, 2), MOST_PARTS)  # what is still torn then is widened after the next trial
         for i in range(1, n_parts):
             nearest = k if 2 * i <= n_parts else k + 1
             ages.append(_between(torn.ages[k], torn.ages[k + 1], i / n_parts))

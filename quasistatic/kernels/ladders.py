@@ -115,8 +115,8 @@ class Tempered(AbstractLadder):
         return jax.vmap(lambda beta, *args: function(Potential(rungs.energy, beta), *args))(rungs.beta, *per_rung)
 
     def start(self, key: Key, law: AbstractTractable, beta: Any, n: int) -> tuple:
-        # all at the model's beta: not every law can be sampled at another
-        x, u, _ = _independent(key, law, jnp.full(self.n_rungs, beta), n)
+        betas = self.ratios * beta if law.has_any_beta else jnp.full(self.n_rungs, beta)
+        x, u, _ = _independent(key, law, betas, n)
         return x, u, None
 
 

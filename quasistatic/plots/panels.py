@@ -271,7 +271,7 @@ def _ess(table: Table, no_live: str) -> Panel:
 
 def _work(table: Table) -> Panel:
     note = "Totals since the start, means over the driver's walkers. Work is done on them when the parameters "
-    note += "change, heat is absorbed from the bath when they move."
+    note += "change, heat is absorbed from the bath when they move. Of stacks of replicas both are sums over the rungs."
     columns = (("work", "work", "train", "line"), ("heat", "heat", "heldout", "dashed"))
     return _simple(table, "work", "Work and heat", "nats per walker", note, columns, zero=True)
 
@@ -344,8 +344,10 @@ def _score(table: Table) -> Panel:
 _T = "T of model and walkers, moved by a schedule or a regulator; every change is booked as work."
 _NORM = "Parameters and T together are a gauge: only their ratio shapes the model."
 _SIGNAL = "What the regulator of the temperature reads, smoothed: flips per unit, unless told otherwise."
-_RUNGS = "Rungs of the ladder on which walkers are stacks of replicas: earlier models, and the live one on top."
-_LOOKS = "Exchanges between the live model and the last frozen rung; when they are too rare the model is frozen."
+_RUNGS = "Rungs of the ladder on which walkers are stacks of replicas: earlier models or temperatures, the live model "
+_RUNGS += "on top."
+_LOOKS = "Of a ladder that grows: exchanges between the live model and the last frozen rung; when they are too rare "
+_LOOKS += "the model is frozen. Of any other: exchanges between the two rungs that exchange least."
 TEMPERED = (
     ("temperature", "Temperature", "T", _T),
     ("norm_over_t", "Norm over T", "|W| / T", _NORM),
@@ -353,7 +355,7 @@ TEMPERED = (
 )
 _STARTS = "KL(law that walkers start from | model): excess work may fall by as much with every start."
 STARTS = (("start_divergence", "Divergence of the starts", "D(0) [nats]", _STARTS),)
-LADDER = (("n_rungs", "Ladder", "rungs", _RUNGS), ("rung_acceptance", "Top of the ladder", "acceptance", _LOOKS))
+LADDER = (("n_rungs", "Ladder", "rungs", _RUNGS), ("rung_acceptance", "Exchanges of replicas", "acceptance", _LOOKS))
 
 
 def _each(table: Table, drawn: tuple[tuple[str, str, str, str], ...]) -> list[Panel]:

@@ -66,7 +66,7 @@ def weights(arrays: Arrays, population: Population) -> Weights | None:
 def walkers(arrays: Arrays, population: Population) -> Float[np.ndarray, "n_walkers *event"] | None:
     """Positions of the walkers of a population; of stacks of replicas, those of the replicas at the model."""
     x = arrays.get(f"{population}/x")
-    x = x[:, -1] if x is not None and "ladder/betas" in arrays else x
+    x = x[:, -1] if x is not None and f"{population}/cache/flow/label" in arrays else x
     return x.astype(float) if x is not None and x.ndim >= 2 and x.size else None
 
 

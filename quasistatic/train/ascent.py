@@ -249,7 +249,7 @@ def ladder_row(trainer: Trainer, state: TrainState) -> dict[str, Any]:
     """Columns of metrics.csv about a ladder that stays as it was made, its worst pair; empty without one."""
     if not isinstance(trainer.kernel, Exchange):
         return {}
-    accepted, _ = crossings(trainer.kernel, _potential(state), state.ensemble).acceptance()
+    accepted, _ = _of_fixed(trainer, trainer.kernel, state).acceptance()
     return {"n_rungs": trainer.kernel.n_replicas, "rung_acceptance": float(accepted.min())}
 
 
@@ -257,9 +257,16 @@ def ladder_summary(trainer: Trainer, state: TrainState) -> dict[str, Any] | None
     """What result.json says about a ladder that stays as it was made, None without one. Args: trainer, final state."""
     if not isinstance(trainer.kernel, Exchange):
         return None
-    works = crossings(trainer.kernel, _potential(state), state.ensemble)
+    works = _of_fixed(trainer, trainer.kernel, state)
     scale = float(state.controls.lr_scale)
     return _measures(trainer.kernel, state, works) | {"n_frozen": 0, "n_torn": 0, "lr_scale": scale, "events": []}
+
+
+def _of_fixed(trainer: Trainer, kernel: Exchange, state: TrainState) -> Crossings:
+    """Crossings of a copy of the driver, relaxed once under the present model (see `Ascent.measured`)."""
+    key = named(jax.random.wrap_key_data(state.key), f"look {int(state.step)}")
+    ready = _ready(key, trainer, _potential(state), state.ensemble, state.controls, trainer.is_weighted)
+    return crossings(kernel, _potential(state), ready)
 
 
 def _measures(kernel: Exchange, state: TrainState, works: Crossings) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Trainer(eqx.Module):
     """Everything about a training run that does not evolve.
 
     Args:
-        kernel: Markov kernel of both populations.
+        kernel: Markov kernel of both populations (of the auditor see `auditor_kernel`).
         rule: learning rule.
         optimiser: Optax transformation; it *descends* the rule's gradient.
         regulators: applied in order before each update.

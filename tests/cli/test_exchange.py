@@ -11,6 +11,8 @@ from quasistatic.cli.build import build
 from quasistatic.cli.config import load_config
 from quasistatic.cli.stacks import at_model, has_stacks, steering_of
 from quasistatic.errors import InputError
+from quasistatic.plots.views import walkers
+from quasistatic.run import Archive
 from quasistatic.train.ascent import Steering
 from quasistatic.train.plan import Plan
 from tests.cli.conftest import Cli, settings
@@ -61,6 +63,9 @@ def test_what_is_built():
     kernel = build(tempered).trainer.kernel  # any model
     assert steering_of(tempered) is None and has_stacks(tempered) and kernel.n_replicas == 3
     np.testing.assert_allclose(kernel.ladder.ratios, 2.0 ** -np.array([1.0, 0.5, 0.0]))
+    huge = ["training.method=pcd", "training.n_walkers=1000000", "exchange.kind=tempering", "exchange.n_rungs=10000"]
+    with pytest.raises(InputError, match="in stacks of exchange.n_rungs = 10000"):
+        build(load_config("digits-rbm", huge))
     assert at_model(plain, x).shape == (2, 3, 4) and np.array_equal(at_model(config, x), x[:, 2])
 
 
@@ -89,7 +94,7 @@ def test_everything_from_the_command_line(cli: Cli):
     assert [row["step"] for row in rows] == ["10", "20", "40", "50"]
     assert [int(row["n_rungs"]) for row in rows][-1] == 3 and 0 < float(rows[-1]["rung_acceptance"]) <= 1
     page = Path("all/report.html").read_text(encoding="utf-8")
-    assert 'id="ladder"' in page and "model frozen into a rung" in page and "Top of the ladder" in page
+    assert 'id="ladder"' in page and "model frozen into a rung" in page and "Exchanges of replicas" in page
     assert "Walkers of the driver" in page
     found = json.loads(cli("evaluate", "all", "--json", "--temperatures", "50", "--chains", "32").out)
     assert found["beta"] == float(rows[-1]["beta"]) and found["exact"]["log_z"]["value"] is not None
@@ -99,3 +104,27 @@ def test_everything_from_the_command_line(cli: Cli):
     verdict = cli("diagnose", "all", "--json")
     assert verdict.code == 0 and json.loads(verdict.out)["regime"] in ("equilibrium", "out_of_equilibrium")
     assert cli("train", "--out", "all", "--resume").code == 0  # finished: shows the result again
+
+
+@pytest.mark.slow
+def test_a_tempered_run_from_the_command_line(cli: Cli):
+    """Training, report, samples, export and diagnosis of a run whose walkers are replicas in temperature."""
+    of_trajectories = ("exchange.", "optimiser.max_kl")
+    tiny = [*(s for s in TINY if not s.startswith(of_trajectories)), "exchange.kind=tempering", "exchange.n_rungs=3"]
+    done = cli("train", "digits-rbm", *settings(*tiny, "training.method=pcd", "kernel.pace=5.0"), "--out", "tempered")
+    assert done.code == 0, done.err
+    assert "ladder of 3 rungs" in done.out and "torn" not in done.out
+    final = json.loads(Path("tempered/result.json").read_text(encoding="utf-8"))["final"]
+    assert abs(final["log_z"]["value"] - final["exact"]["log_z"]) < 5 * final["log_z"]["stderr"] < 1.5
+    assert final["excess_work"] is None and final["driver"]["log_z"] is None
+    arrays = Archive("tempered/checkpoints/last.npz")
+    shown = walkers(arrays, "ensemble")
+    assert shown is not None and np.array_equal(shown, arrays["ensemble/x"][:, -1])
+    assert np.array_equal(walkers(arrays, "auditor"), arrays["auditor/x"])
+    assert "Exchanges of replicas" in Path("tempered/report.html").read_text(encoding="utf-8")
+    for more in ((), ("--method", "ptt"), ("--method", "tempering", "--rungs", "3")):
+        drawn = cli("sample", "tempered", "--n", "8", "--steps", "20", "--json", *more)
+        assert drawn.code == 0 and json.loads(drawn.out)["shape"] == [8, 64], drawn.err
+    assert cli("export", "tempered", "tempered.h5").code == 0
+    verdict = json.loads(cli("diagnose", "tempered", "--json").out)
+    assert "exchanges" in {item["name"] for item in verdict["evidence"]}

@@ -58,4 +58,4 @@ def test_saboteur_an_auditor_of_stacks(monkeypatch):
     monkeypatch.setattr(Exchange, "has_model_work", property(lambda self: True))
     done = trained()
     assert done.rows[-1]["log_z"] is None
-    assert abs(done.rows[-1]["ll_approximate"] - log_likelihood(done.state.model)) > 5
+    assert abs(done.rows[-1]["ll_approximate"] - log_likelihood(done.state.model)) > 0.5
