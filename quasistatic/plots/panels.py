@@ -344,10 +344,10 @@ def _score(table: Table) -> Panel:
 _T = "T of model and walkers, moved by a schedule or a regulator; every change is booked as work."
 _NORM = "Parameters and T together are a gauge: only their ratio shapes the model."
 _SIGNAL = "What the regulator of the temperature reads, smoothed: flips per unit, unless told otherwise."
-_RUNGS = "Rungs of the ladder on which walkers are stacks of replicas: earlier models or temperatures, the live model "
-_RUNGS += "on top."
-_LOOKS = "Of a ladder that grows: exchanges between the live model and the last frozen rung; when they are too rare "
-_LOOKS += "the model is frozen. Of any other: exchanges between the two rungs that exchange least."
+_RUNGS = "Rungs on which walkers are stacks of replicas: earlier models or temperatures, the live model on top."
+_LOOKS = (
+    "Exchanges of the two rungs that exchange least; on a ladder that grows, of the model and the last frozen rung."
+)
 TEMPERED = (
     ("temperature", "Temperature", "T", _T),
     ("norm_over_t", "Norm over T", "|W| / T", _NORM),
