@@ -345,9 +345,7 @@ _T = "T of model and walkers, moved by a schedule or a regulator; every change i
 _NORM = "Parameters and T together are a gauge: only their ratio shapes the model."
 _SIGNAL = "What the regulator of the temperature reads, smoothed: flips per unit, unless told otherwise."
 _RUNGS = "Rungs on which walkers are stacks of replicas: earlier models or temperatures, the live model on top."
-_LOOKS = (
-    "Exchanges of the two rungs that exchange least; on a ladder that grows, of the model and the last frozen rung."
-)
+_LOOKS = "Exchanges of the two rungs that exchange least; where a ladder grows, of the model and the rung below it."
 TEMPERED = (
     ("temperature", "Temperature", "T", _T),
     ("norm_over_t", "Norm over T", "|W| / T", _NORM),
