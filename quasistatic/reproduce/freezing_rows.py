@@ -105,11 +105,12 @@ def cooled() -> list[Row]:
     """T-21: a thermostat that may cool."""
     lanes = [fixed()] * 8 + [one_sided(least=-3.0)] * 8
     course = freezing.trained(lanes, SEEDS, rate=0.05, noise=0.1, n_steps=4000)
-    likelihood = freezing.likelihoods(course.states[-1], SEEDS, 0.1)
+    # from look to look the cold one jumps between -6 and -19 (one seed, one look gave -16.5); 24 seeds lose 2.1(2)
+    likelihood = np.mean([freezing.likelihoods(state, SEEDS, 0.1) for state in course.states[2:]], axis=0)
     return [
         _mean("T-21 two-sided thermostat: T", np.exp(-3), course.trace.temperature[8:, -1], 1e-4),
         _mean("T-21 fixed T: exact log-likelihood [nats]", -6.09, likelihood[:8], 0.4),
-        _mean("T-21 two-sided thermostat: exact log-likelihood [nats]", -16.5, likelihood[8:], 6.0),
+        _mean("T-21 two-sided thermostat less fixed T [nats]", -2.1, likelihood[8:] - likelihood[:8], 0.5),
     ]
 
 
