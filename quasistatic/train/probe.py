@@ -20,6 +20,7 @@ Reference:
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -186,7 +187,7 @@ class Probe:
         return Apart(float(w @ u) - mean, float(np.sqrt(of_auditor + of_driver)), spread)
 
 
-_potentials = jax.jit(lambda potential, x: jax.lax.map(potential, x, batch_size=256))
+_potentials = eqx.filter_jit(lambda potential, x: jax.lax.map(potential, x, batch_size=256))  # of any energy
 
 
 def read_probes(path: Path) -> list[dict[str, Any]]:

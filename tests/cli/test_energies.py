@@ -51,8 +51,7 @@ def module(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 BOX = settings("kernel.kind=mala", "kernel.fused=false", "model.base=uniform")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("attribute, options", [("energy", []), ("function", BOX)])
+@pytest.mark.parametrize("attribute, options", [pytest.param("energy", [], marks=pytest.mark.slow), ("function", BOX)])
 def test_bridge_finds_log_z(attribute: str, options: list[str], cli: Cli, module: str):
     path = list(sys.path)
     done = cli("train", "mixture", *WALK, *options, "--energy", f"{module}:{attribute}", "--out", "run")
