@@ -130,7 +130,5 @@ def _exchanges(table: dict[str, np.ndarray]) -> list[Evidence]:
     last = float(accepted[-1])
     words = "exchanges of replicas that are accepted, last record"
     if last < TORN:
-        words += (
-            ": the ladder is torn and carries none; give it more rungs (exchange.n_rungs) or a higher exchange.target"
-        )
+        words += ": the ladder is torn, none goes from end to end; see exchange.n_rungs (tempering) or exchange.target"
     return [Evidence("exchanges", last, TORN, None, None, words)]

@@ -105,12 +105,13 @@ def cooled() -> list[Row]:
     """T-21: a thermostat that may cool."""
     lanes = [fixed()] * 8 + [one_sided(least=-3.0)] * 8
     course = freezing.trained(lanes, SEEDS, rate=0.05, noise=0.1, n_steps=4000)
-    # from look to look the cold one jumps between -6 and -19 (one seed, one look gave -16.5); 24 seeds lose 2.1(2)
+    # from look to look the cold one jumps between -6 and -20, and the digest's -16.5 is one seed, one look; an
+    # independent loop in NumPy loses 1.89(12) in the mean over looks and 64 seeds
     likelihood = np.mean([freezing.likelihoods(state, SEEDS, 0.1) for state in course.states[2:]], axis=0)
     return [
         _mean("T-21 two-sided thermostat: T", np.exp(-3), course.trace.temperature[8:, -1], 1e-4),
         _mean("T-21 fixed T: exact log-likelihood [nats]", -6.09, likelihood[:8], 0.4),
-        _mean("T-21 two-sided thermostat less fixed T [nats]", -2.1, likelihood[8:] - likelihood[:8], 0.5),
+        _mean("T-21 two-sided thermostat less fixed T [nats]", -1.89, likelihood[8:] - likelihood[:8], 0.5),
     ]
 
 

@@ -76,7 +76,8 @@ def test_rungs_among_ages():
     print(steps, chosen.acceptance)
     assert steps[0] == 0 and steps[-1] == 100 and steps == sorted(steps)
     assert any(10 < step < 100 for step in steps)  # from 0.05 to 0.5 is too far
-    assert chosen.acceptance.min() >= 0.2 and chosen.x.shape == (512, len(steps), 14)
+    error = 0.5 / math.sqrt(rungs.N_PILOT)  # at most, of what the stacks of the trial accept
+    assert chosen.acceptance.min() >= 0.4 - 3 * error and chosen.x.shape == (512, len(steps), 14)
     kernel, potential = chosen.kernel(BlockGibbs()), ages[-1].potential
     chains = run_chains(jax.random.key(3), kernel, potential, chosen.x, n_records=300, observe=is_up)
     found = occupancy(chains.observed[100:], 2)

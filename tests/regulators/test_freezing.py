@@ -136,8 +136,9 @@ def test_the_published_law_does_not_save_a_training():
 def test_a_thermostat_that_may_cool_wrecks_a_young_model():
     """T-21: two-sided, it cools to its floor at once, where the rate over T is twenty times as large.
 
-    The likelihood then jumps between -6 and -19 nats from look to look, so it is averaged over updates 1,500 to 4,000:
-    24 seeds have 2.1 +- 0.2 nats less than at fixed temperature, every one of them less.
+    The likelihood then jumps between -6 and -20 nats from look to look (sd 2.2): it is averaged over updates 1,500 to
+    4,000. Reference: a plain NumPy loop of this training, 64 seeds, -8.15 +- 0.11 nats against -6.26 +- 0.02 at fixed
+    temperature. The digest's -16.5 is one seed at one look, in the tail of it.
     """
     lanes = [fixed()] * 8 + [one_sided(least=-3.0)] * 8
     course = freezing.trained(lanes, SEEDS, rate=0.05, noise=0.1, n_steps=4000)
@@ -147,7 +148,7 @@ def test_a_thermostat_that_may_cool_wrecks_a_young_model():
     print("likelihood", likelihood.round(2), "limit", -entropy, "T", course.trace.temperature[8:, -1])
     np.testing.assert_allclose(course.trace.temperature[8:, -1], np.exp(-3), rtol=1e-9)
     assert likelihood[:8].mean() > -entropy - 0.6
-    assert (loss > 0).all() and abs(loss.mean() - 2.1) < 4.5 * np.hypot(loss.std(ddof=1) / np.sqrt(8), 0.24)
-    assert loss.mean() > 4.5 * loss.std(ddof=1) / np.sqrt(8)
-    assert looks[:, 8:].min() < -9 and looks[:, :8].min() > -9  # what a single look can meet
+    error = loss.std(ddof=1) / np.sqrt(8)
+    assert (loss > 0).all() and loss.mean() > 4.5 * error
+    assert abs(loss.mean() - 1.89) < 4.5 * np.hypot(error, 0.12)
     assert (jnp.asarray(course.states[-1].result) == 0).all()  # patience is long here
